@@ -1,0 +1,7 @@
+"""`python -m securechat` is the `securechat` command."""
+
+import sys
+
+from securechat.cli import main
+
+sys.exit(main())

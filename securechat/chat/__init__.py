@@ -1,0 +1,1 @@
+"""The rules of conversation. Pure: no sockets, no SQL, no clock."""

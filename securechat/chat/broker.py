@@ -1,0 +1,173 @@
+"""`RoomBroker`: who is connected, who hears which conversation, and fan-out.
+
+The truth is the history in the store; what is handed out here is the fast way to the same. Each subscription has a
+cursor, the newest message its reader was given. A live one is given the next message as it is published; one that is
+catching up is not, since it will read it from the history. Going live happens in one step with the check that nothing
+was published beyond the cursor. So there is no gap and no double, whatever the order of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+
+class Reader(Protocol):
+    """A connection that takes finished bytes."""
+
+    @property
+    def user(self) -> str: ...
+
+    def deliver(self, *chunks: bytes) -> None:
+        """Queues bytes to be written; never blocks, never raises."""
+
+
+class Subscription:
+    """One reader's place in one conversation.
+
+    Attributes:
+        cursor: the newest message given to the reader.
+        live: whether published messages are handed on.
+    """
+
+    __slots__ = ("conversation", "cursor", "live", "reader")
+
+    def __init__(self, reader: Reader, conversation: str, cursor: int) -> None:
+        self.reader = reader
+        self.conversation = conversation
+        self.cursor = cursor
+        self.live = False
+
+
+class _Audience:
+    """The subscriptions of one conversation, and the newest message published since the first of them."""
+
+    __slots__ = ("newest", "subscriptions")
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[Reader, Subscription] = {}
+        self.newest = 0
+
+
+class RoomBroker:
+    """Presence, subscriptions and fan-out, in memory; a conversation nobody listens to costs nothing."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, dict[Reader, None]] = {}
+        self._audiences: dict[str, _Audience] = {}
+        self._subscribed: dict[Reader, set[str]] = {}
+
+    # --- who is connected -------------------------------------------------------------------------------------------
+
+    def connect(self, reader: Reader) -> bool:
+        """A reader logged in; True if its user was not online before."""
+        readers = self._readers.setdefault(reader.user, {})
+        readers[reader] = None
+        self._subscribed[reader] = set()
+        return len(readers) == 1
+
+    def disconnect(self, reader: Reader) -> bool:
+        """A reader is gone, with its subscriptions; True if its user is offline now."""
+        for conversation in self._subscribed.pop(reader, set()).copy():
+            self._drop(reader, conversation)
+        readers = self._readers.get(reader.user, {})
+        if reader not in readers:
+            return False
+        del readers[reader]
+        if not readers:
+            del self._readers[reader.user]
+        return not readers
+
+    def online(self, user: str) -> bool:
+        """Whether a user has a connection."""
+        return user in self._readers
+
+    def readers_of(self, user: str) -> list[Reader]:
+        """The connections of a user."""
+        return list(self._readers.get(user, ()))
+
+    # --- who hears what ---------------------------------------------------------------------------------------------
+
+    def subscribe(self, reader: Reader, conversation: str, cursor: int) -> Subscription:
+        """Starts a subscription, not live yet; a second one of the same reader replaces the first."""
+        audience = self._audiences.setdefault(conversation, _Audience())
+        subscription = audience.subscriptions[reader] = Subscription(reader, conversation, cursor)
+        self._subscribed[reader].add(conversation)
+        return subscription
+
+    def subscription(self, reader: Reader, conversation: str) -> Subscription | None:
+        """A reader's place in a conversation."""
+        audience = self._audiences.get(conversation)
+        return None if audience is None else audience.subscriptions.get(reader)
+
+    def conversations_of(self, reader: Reader) -> list[str]:
+        """What a reader subscribes to."""
+        return list(self._subscribed.get(reader, ()))
+
+    def unsubscribe(self, reader: Reader, conversation: str) -> None:
+        """Ends a subscription; none is no error."""
+        self._subscribed.get(reader, set()).discard(conversation)
+        self._drop(reader, conversation)
+
+    def _drop(self, reader: Reader, conversation: str) -> None:
+        audience = self._audiences.get(conversation)
+        if audience is None:
+            return
+        audience.subscriptions.pop(reader, None)
+        if not audience.subscriptions:
+            del self._audiences[conversation]
+
+    def go_live(self, subscription: Subscription) -> bool:
+        """Makes a subscription live if its cursor has everything that was published; False if there is more to read."""
+        audience = self._audiences.get(subscription.conversation)
+        if audience is None or audience.subscriptions.get(subscription.reader) is not subscription:
+            return True  # ended meanwhile: nothing more to do for it
+        if subscription.cursor < audience.newest:
+            return False
+        subscription.live = True
+        return True
+
+    # --- fan-out ----------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, conversation: str, seq: int, prefix: bytes, tail_for: Callable[[str], bytes], skip: Reader | None = None
+    ) -> None:
+        """Hands a stored message to every live subscription that has not got it.
+
+        Args:
+            seq: called in the order of the history.
+            prefix: the bytes all readers get alike; encoded once.
+            tail_for: the rest of the line for one user.
+            skip: the sender's own connection, whose reply says it all; its cursor moves too.
+        """
+        audience = self._audiences.get(conversation)
+        if audience is None:
+            return
+        audience.newest = max(audience.newest, seq)
+        for reader, subscription in audience.subscriptions.items():
+            if subscription.live and seq > subscription.cursor:
+                subscription.cursor = seq
+                if reader is not skip:
+                    reader.deliver(prefix, tail_for(reader.user))
+
+    def announce(self, conversation: str, line: bytes, skip: Reader | None = None) -> None:
+        """Hands an event about a conversation to everybody who subscribes to it, live or not."""
+        audience = self._audiences.get(conversation)
+        if audience is not None:
+            for reader in audience.subscriptions:
+                if reader is not skip:
+                    reader.deliver(line)
+
+    def listeners(self, conversations: Iterable[str]) -> list[Reader]:
+        """Everybody who subscribes to any of these, each once."""
+        found: dict[Reader, None] = {}
+        for conversation in conversations:
+            if (audience := self._audiences.get(conversation)) is not None:
+                found.update(dict.fromkeys(audience.subscriptions))
+        return list(found)
+
+    def announce_to(self, readers: Iterable[Reader], line: bytes, skip: Reader | None = None) -> None:
+        """Hands an event to these readers."""
+        for reader in readers:
+            if reader is not skip:
+                reader.deliver(line)

@@ -1,0 +1,140 @@
+"""The `securechat` command: the client, the demo, and the operator's door."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from twisted.logger import ILogObserver, LogLevel, formatEvent
+from zope.interface import provider
+
+from securechat import __version__
+from securechat.errors import Exit, SecureChatError
+
+_EXAMPLES: Final = """\
+examples:
+  securechat                                 the server used last, or 127.0.0.1:12345
+  securechat 'securechat://HOST:PORT/#id=…'  the line its operator or an invitation gives you
+  printf '/login alice PASSWORD\\n/join general\\n/send Hello\\n/exit\\n' | securechat --plain
+  securechat admin invite                    a line that lets one friend in (on the server's machine)
+  securechat demo                            a server and two clients, to look at
+
+exit status: 0 done; 1 what was typed cannot be done; 2 wrong usage; 3 network or server; 4 an identity changed or is
+unknown; 5 too many attempts; 6 login refused; 7 no such room or user, or not a member; 8 delivered in part;
+130 interrupted. A script ends with its first command that fails.
+"""
+
+
+def _client_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="securechat",
+        usage="securechat [options] [LINE]\n       securechat demo | admin | version [--help]",
+        description="An end-to-end encrypted chat, in the terminal or in a pipe.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("line", nargs="?", metavar="LINE", help="a connect line, or HOST[:PORT]")
+    parser.add_argument("--connect", metavar="LINE", help="the same as an option (also: SECURECHAT_CONNECT)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where your keys lie (also: SECURECHAT_DATA_DIR)")
+    parser.add_argument("--plain", action="store_true", help="lines in, lines out: for pipes and screen readers")
+    parser.add_argument("--keep-going", action="store_true", help="a script goes on after a command that failed")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="wait so long for acknowledgements at the end"
+    )
+    parser.add_argument("--version", action="version", version=f"SecureChat {__version__}")
+    return parser
+
+
+def _run_client(arguments: Sequence[str]) -> int:
+    options = _client_parser().parse_args(arguments)
+    prompting = not options.plain and os.isatty(0) and os.isatty(1)
+    if prompting:
+        # The prompt lives on asyncio; everything else is at home on Twisted's own reactor.
+        from twisted.internet import asyncioreactor
+
+        asyncioreactor.install()
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner
+
+    from securechat.client.service import TerminalClient
+
+    globalLogBeginner.beginLoggingTo([_log_nothing_but_faults], redirectStandardIO=False)
+    client = TerminalClient(
+        reactor,
+        line=options.connect or options.line,
+        data_dir=options.data_dir,
+        plain=options.plain,
+        keep_going=options.keep_going,
+        timeout=options.timeout,
+    )
+    client.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", client.stopService)
+    reactor.run()
+    return client.status
+
+
+@provider(ILogObserver)
+def _log_nothing_but_faults(event: dict[str, Any]) -> None:
+    """The screen is the chat's. A fault of the program itself is told, without its insides."""
+    if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+        if os.environ.get("SECURECHAT_DEBUG"):
+            failure = event.get("log_failure")
+            sys.stderr.write(f"{formatEvent(event)}\n{failure.getTraceback() if failure is not None else ''}")
+        else:
+            first = formatEvent(event).partition("\n")[0]
+            sys.stderr.write(f"! A fault in the client: {first} (SECURECHAT_DEBUG=1 shows more)\n")
+
+
+def _admin(arguments: Sequence[str]) -> int:
+    from securechat import admin
+
+    parser = argparse.ArgumentParser(
+        prog="securechat admin", description="Asks the daemon that runs on this machine, through its data directory."
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="the daemon's data directory, if it is not the usual one")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    invite = commands.add_parser("invite", help="print a connect line that lets somebody in")
+    invite.add_argument("room", nargs="?", default="general", help="the room they are led to [general]")
+    invite.add_argument("--uses", type=int, default=1, help="how many may use it [1]")
+    invite.add_argument("--days", type=float, default=7.0, help="how long it holds [7]")
+    options = parser.parse_args(arguments)
+    print(admin.invite(options.data_dir, room=options.room, uses=options.uses, days=options.days))
+    return Exit.OK
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from securechat import demo
+
+    argparse.ArgumentParser(
+        prog="securechat demo",
+        description="Starts a daemon in a temporary directory and two clients that talk through it; leaves nothing.",
+    ).parse_args(arguments)
+    return demo.run()
+
+
+def _version(arguments: Sequence[str]) -> int:
+    print(f"SecureChat {__version__}")
+    return Exit.OK
+
+
+_SUBCOMMANDS: Final = {"admin": _admin, "demo": _demo, "version": _version}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    run = _SUBCOMMANDS.get(given[0]) if given else None
+    try:
+        return _run_client(given) if run is None else run(given[1:])
+    except SecureChatError as error:
+        sys.stderr.write(f"securechat: {error}\n")
+        return int(getattr(error, "exit", Exit.FIXABLE))
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

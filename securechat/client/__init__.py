@@ -1,0 +1,1 @@
+"""The client: one core that prints nothing, and thin views over it."""

@@ -1,0 +1,564 @@
+"""Becoming an account on a server, and staying it: register, login, new device, password, backup, identity.
+
+The password is stretched in a thread and forgotten; what needs the identity's private half happens while the password
+was just typed, since that key lives in the sealed backup and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from msgspec import UNSET
+from twisted.internet.defer import Deferred
+
+from securechat.client.profile import ClientDir, Profile
+from securechat.client.protocol import ChatClientProtocol
+from securechat.client.store import LocalStore
+from securechat.crypto import backup as sealed_backup
+from securechat.crypto import keystore as ks
+from securechat.crypto import primitives as p
+from securechat.crypto.identity import (
+    AccountKeys,
+    SignedBundle,
+    certify_device,
+    login_proof,
+    sign_device_list,
+    verify_bundle,
+)
+from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
+from securechat.errors import BAD_LOGIN, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.wire import messages as m
+
+T = TypeVar("T")
+Run = Callable[..., Awaitable[Any]]
+_DEVICE_NAME_LENGTH: Final = 64
+_BACKUP_PINS: Final = 1000  # the newest; each takes some 200 bytes of the backup
+
+
+class WrongPassword(SecureChatError):
+    """The keystore on this machine does not open; the server was not asked."""
+
+    exit = Exit.LOGIN_REFUSED
+
+
+class KeysOutOfReach(SecureChatError):
+    """The password is right, but the account's keys cannot be had; only `/reset-identity` is left, or another machine.
+
+    Attributes:
+        stranded: what a reset needs.
+    """
+
+    exit = Exit.UNTRUSTED
+
+    def __init__(self, text: str, stranded: Stranded) -> None:
+        self.stranded = stranded
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Stranded:
+    """Logged in by password, without the account's keys."""
+
+    user: str
+    salt: bytes
+    backup_version: int
+
+
+class KeyForge:
+    """Makes RSA keys ahead of their need: 0.1 to 2 s that nobody then waits for."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._next: Any = None
+
+    def start(self) -> None:
+        """Starts making the next key in a thread."""
+        if self._next is None:
+            self._next = Deferred.fromCoroutine(_awaiting(self._run(p.new_rsa)))
+            self._next.addErrback(lambda failure: failure)
+
+    async def take(self) -> Any:
+        """A fresh key."""
+        self.start()
+        made, self._next = self._next, None
+        return await made
+
+
+async def _awaiting(work: Awaitable[T]) -> T:
+    return await work
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the flows need of their surroundings.
+
+    Attributes:
+        run: calls a function in a thread.
+        ask_code: asks for the recovery code; None where nobody is there.
+    """
+
+    directory: ClientDir
+    reactor: Any
+    run: Run
+    forge: KeyForge
+    now_ms: Callable[[], int]
+    ask_code: Callable[[], Awaitable[str | None]]
+
+
+@dataclass
+class OpenAccount:
+    """An account whose keys are open in this process.
+
+    Attributes:
+        salt: of its present password.
+        token: resumes the session after a lost connection.
+        own: its own keys as the server has them, verified against what was known here.
+        fresh: whether this is a new device of an older account.
+    """
+
+    profile: Profile
+    lock: int
+    keystore: ks.Keystore
+    data_key: bytes
+    keys: ks.ProfileKeys
+    store: LocalStore
+    records: Mapping[str, Mapping[str, Any]]
+    salt: bytes
+    token: str
+    own: AccountKeys
+    backup_version: int
+    fresh: bool = False
+    restored_pins: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<OpenAccount {self.profile.user}>"
+
+    @property
+    def user(self) -> str:
+        """The account's name."""
+        return self.profile.user
+
+    def close(self) -> None:
+        """Lets go of the profile."""
+        self.store.close()
+        os.close(self.lock)
+
+    async def resume(self, protocol: ChatClientProtocol) -> None:
+        """Logs in again on a new connection. Raises Refused, InvalidKey."""
+        proof = self._proof(protocol)
+        reply = await protocol.request(m.Resume(token=self.token, proof=proof))
+        self.own = _own_keys(reply.keys, self.profile, self.keys.ik)
+
+    def _proof(self, protocol: ChatClientProtocol) -> bytes:
+        return prove(protocol, self.keys, self.user)
+
+
+def prove(protocol: ChatClientProtocol, keys: ks.ProfileKeys, user: str) -> bytes:
+    """The device's signature over this connection."""
+    assert protocol.hello is not None
+    return login_proof(
+        keys.device, lk=protocol.hello.lk, exporter=protocol.exporter, nonce=protocol.hello.nonce, user=user
+    )
+
+
+def _own_keys(bundle: m.KeyBundle, profile: Profile, ik: bytes) -> AccountKeys:
+    own = verify_bundle(bundle, srv=profile.srv, user=profile.user)
+    if own.ik != ik:
+        raise InvalidKey(
+            f"the server has another identity for {profile.user} than this machine. If you reset it elsewhere, move"
+            f" {profile.path} away and log in again; if not, the server is lying"
+        )
+    return own
+
+
+# --- register ---------------------------------------------------------------------------------------------------------
+
+
+async def register(
+    shop: Workshop, protocol: ChatClientProtocol, user: str, password: str, invite: str | None
+) -> OpenAccount:
+    """Makes an account, its first device and its backup. Raises Refused and the errors of `login`.
+
+    Where this machine has keys of that name already (an earlier try whose answer got lost), it logs in with them.
+    """
+    profile = shop.directory.profile(protocol.srv, user)
+    if profile.exists():
+        with contextlib.suppress(Refused, WrongPassword):
+            return await login(shop, protocol, user, password)
+    lock = profile.lock()
+    try:
+        return await _register(shop, protocol, profile, lock, password, invite)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+async def _register(
+    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, lock: int, password: str, invite: str | None
+) -> OpenAccount:
+    stretched, rsa = await shop.run(stretch, password, secrets.token_bytes(SALT_BYTES)), await shop.forge.take()
+    identity = p.new_ed25519()
+    keys = ks.ProfileKeys(p.new_ed25519(), (rsa,), p.ed25519_public(identity))
+    bundle = _next_list(profile, identity, keys, None, shop.now_ms())
+    account_secrets = sealed_backup.AccountSecrets(identity, (rsa,), 1, {})
+    blob = _seal_backup(stretched.backup_key(), account_secrets, profile, 1)
+    data_key = secrets.token_bytes(ks.DATA_KEY_BYTES)
+    keystore = _new_keystore(profile, keys, data_key, stretched)
+    profile.write_pending(keystore)
+    try:
+        reply = await protocol.request(
+            m.Register(
+                user=profile.user,
+                password=stretched.auth_token(profile.srv, profile.user),
+                salt=stretched.salt,
+                keys=m.KeyBundle.of(bundle),
+                backup=m.Backup(version=1, blob=blob),
+                invite=invite,
+            )
+        )
+    except Refused:
+        profile.drop_pending()
+        raise
+    profile.write_keystore(keystore)
+    return await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+
+
+# --- login ------------------------------------------------------------------------------------------------------------
+
+
+async def login(shop: Workshop, protocol: ChatClientProtocol, user: str, password: str) -> OpenAccount:
+    """Logs in with the keystore of this machine, or from an empty directory with the sealed backup.
+
+    Raises:
+        WrongPassword: the keystore does not open.
+        Refused: the server's answer.
+        InvalidKey: what the server has is not this account as it is known here.
+        KeysOutOfReach: the password is right, the keys are not to be had.
+    """
+    profile = shop.directory.profile(protocol.srv, user)
+    lock = profile.lock()
+    try:
+        keystore = profile.read_keystore()
+        if keystore is None:
+            return await _login_afresh(shop, protocol, profile, lock, password)
+        return await _login_with(shop, protocol, profile, lock, keystore, password)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+async def _login_with(
+    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, lock: int, keystore: ks.Keystore, password: str
+) -> OpenAccount:
+    slot, data_key, stretched = await _open_keystore(shop, keystore, password)
+    keys = keystore.open_box(data_key)
+    token = stretched.auth_token(profile.srv, profile.user)
+    proof = prove(protocol, keys, profile.user)
+    try:
+        reply = await protocol.request(m.Login(user=profile.user, password=token, device=keys.dev, proof=proof))
+    except Refused as refusal:
+        if refusal.code is BAD_LOGIN:
+            raise WrongPassword(
+                f"That password opens the keys of {profile.user} on this machine, but the server refuses it. Was it"
+                f" changed from another machine? Then move {profile.path} away and /login with the new one: your keys"
+                " come back from the backup."
+            ) from None
+        raise
+    if reply.device is UNSET:
+        own = _own_keys(reply.keys, profile, keys.ik)
+        return await _enrol(shop, protocol, profile, lock, stretched, own, reply, data_key)
+    keystore = keystore.with_only(slot)
+    profile.write_keystore(keystore)
+    account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+    await _refresh_backup(protocol, account, stretched)
+    return account
+
+
+async def _refresh_backup(protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched) -> None:
+    """Brings the pins into the backup, where they are new since the last time: now its key is at hand."""
+    pins = account.records.get("pin", {})
+    newest = dict(sorted(pins.items(), key=lambda item: item[1]["seen"])[-_BACKUP_PINS:])
+    digest = p.digest("pins", json.dumps(newest, sort_keys=True).encode("ascii")).hex()
+    if not pins or account.records.get("meta", {}).get("pins_backed") == digest:
+        return
+    profile = account.profile
+    try:
+        stored = (await protocol.request(m.BackupRequest())).backup
+        opened = sealed_backup.open_backup(
+            stretched.backup_key(), stored.blob, srv=profile.srv, user=profile.user, version=stored.version
+        )
+        version = stored.version + 1
+        blob = _seal_backup(stretched.backup_key(), opened.with_pins(newest, account.own.version), profile, version)
+        await protocol.request(m.BackupRequest(backup=m.Backup(version=version, blob=blob)))
+    except (Refused, WrongSecret):
+        return  # under a recovery code, or another device was quicker; the next login tries again
+    await account.store.write([("meta", "pins_backed", digest)])
+
+
+async def _open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -> tuple[ks.Slot, bytes, Stretched]:
+    for slot in reversed(keystore.slots):
+        stretched = await shop.run(stretch, password, slot.salt)
+        with contextlib.suppress(WrongSecret):
+            return slot, keystore.open_slot(slot, stretched.keystore_key()), stretched
+    raise WrongPassword(f"That is not the password of {keystore.user}. (The keys on this machine do not open.)")
+
+
+async def _login_afresh(
+    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, lock: int, password: str
+) -> OpenAccount:
+    user = profile.user
+    salt = (await protocol.request(m.Prelogin(user=user))).salt
+    stretched = await shop.run(stretch, password, salt)
+    token = stretched.auth_token(profile.srv, user)
+    reply = await protocol.request(m.Login(user=user, password=token))
+    own = verify_bundle(reply.keys, srv=profile.srv, user=user)
+    return await _enrol(shop, protocol, profile, lock, stretched, own, reply, secrets.token_bytes(ks.DATA_KEY_BYTES))
+
+
+async def _enrol(
+    shop: Workshop,
+    protocol: ChatClientProtocol,
+    profile: Profile,
+    lock: int,
+    stretched: Stretched,
+    own: AccountKeys,
+    reply: m.LoginOk,
+    data_key: bytes,
+) -> OpenAccount:
+    """Makes this profile a device of the account, with the keys of the backup."""
+    stranded = Stranded(profile.user, stretched.salt, reply.backup_version)
+    try:
+        account_secrets, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
+        _check_restored(account_secrets, own)
+    except (WrongSecret, Refused, InvalidKey) as error:
+        raise KeysOutOfReach(
+            f"The password is right, but the keys of {profile.user} cannot be restored: {error}. Log in on a machine"
+            " that has them, or start over with new keys: /reset-identity.",
+            stranded,
+        ) from None
+    keys = ks.ProfileKeys(p.new_ed25519(), account_secrets.rsa_keys, own.ik)
+    bundle = _next_list(profile, account_secrets.identity, keys, own, shop.now_ms())
+    newer = account_secrets.with_pins(account_secrets.pins, own.version + 1)
+    blob = _seal_backup(key, newer, profile, version + 1, by_code=by_code)
+    keystore = _new_keystore(profile, keys, data_key, stretched)
+    profile.write_pending(keystore)
+    proof = prove(protocol, keys, profile.user)
+    published = await protocol.request(
+        m.Publish(
+            device=keys.dev,
+            proof=proof,
+            keys=m.KeyBundle.of(bundle),
+            backup=m.Backup(version=version + 1, blob=blob),
+        )
+    )
+    profile.write_keystore(keystore)
+    opened = m.LoginOk(
+        user=profile.user, token=reply.token, keys=published.keys, backup_version=published.backup_version
+    )
+    account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, opened)
+    return replace(account, fresh=True, restored_pins=account_secrets.pins)
+
+
+def _check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountKeys) -> None:
+    if p.ed25519_public(account_secrets.identity) != own.ik:
+        raise InvalidKey("the server has another identity for this account than the backup")
+    if own.version < account_secrets.list_version:
+        raise InvalidKey("the server gave an older device list than the backup knows")
+    if own.kid not in {p.key_id(p.rsa_public_der(key.public_key())) for key in account_secrets.rsa_keys}:
+        raise InvalidKey("the backup lacks the account's present key")
+
+
+async def _fetch_backup(
+    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, stretched: Stretched
+) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
+    """The opened backup; the key it lies under, whether that is of a recovery code, and its version."""
+    stored = (await protocol.request(m.BackupRequest())).backup
+    by_code = sealed_backup.needs_code(stored.blob)
+    key = stretched.backup_key()
+    if by_code:
+        typed = await shop.ask_code()
+        if not typed:
+            raise WrongSecret("the backup lies under a recovery code, and none was given")
+        key = sealed_backup.code_key(sealed_backup.parse_code(typed))
+    opened = sealed_backup.open_backup(key, stored.blob, srv=profile.srv, user=profile.user, version=stored.version)
+    return opened, key, by_code, stored.version
+
+
+async def _open(
+    shop: Workshop,
+    profile: Profile,
+    lock: int,
+    keystore: ks.Keystore,
+    data_key: bytes,
+    keys: ks.ProfileKeys,
+    salt: bytes,
+    reply: m.LoginOk,
+) -> OpenAccount:
+    own = _own_keys(reply.keys, profile, keys.ik)
+    store = LocalStore(profile.database, ks.RecordSealer(data_key), reactor=shop.reactor)
+    try:
+        records = await store.load()
+    except BaseException:
+        store.close()
+        raise
+    return OpenAccount(
+        profile, lock, keystore, data_key, keys, store, records, salt, reply.token, own, reply.backup_version
+    )
+
+
+# --- while logged in --------------------------------------------------------------------------------------------------
+
+
+async def change_password(
+    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, old: str, new: str
+) -> None:
+    """A new password for the account, its keystore and its backup.
+
+    The keystore gets the new slot first and loses the old one at the next login: a crash anywhere in between leaves
+    one of the two passwords working for both.
+    """
+    profile = account.profile
+    before = await shop.run(stretch, old, account.salt)
+    _check_typed(account, before)
+    after = await shop.run(stretch, new, secrets.token_bytes(SALT_BYTES))
+    fresh = None
+    stored = (await protocol.request(m.BackupRequest())).backup
+    if not sealed_backup.needs_code(stored.blob):
+        opened = sealed_backup.open_backup(
+            before.backup_key(), stored.blob, srv=profile.srv, user=profile.user, version=stored.version
+        )
+        blob = _seal_backup(after.backup_key(), opened, profile, stored.version + 1)
+        fresh = m.Backup(version=stored.version + 1, blob=blob)
+    account.keystore = account.keystore.with_slot(_slot(profile, account.data_key, after))
+    profile.write_keystore(account.keystore)
+    await protocol.request(
+        m.Passwd(
+            password=before.auth_token(profile.srv, profile.user),
+            new_password=after.auth_token(profile.srv, profile.user),
+            new_salt=after.salt,
+            backup=fresh,
+        )
+    )
+    account.salt = after.salt
+
+
+def _check_typed(account: OpenAccount, stretched: Stretched) -> None:
+    """Whether a password typed again is the account's, by the keystore. Raises WrongPassword."""
+    for slot in account.keystore.slots:
+        if slot.salt == stretched.salt:
+            with contextlib.suppress(WrongSecret):
+                account.keystore.open_slot(slot, stretched.keystore_key())
+                return
+    raise WrongPassword("That is not your present password.")
+
+
+async def backup_under_code(shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str) -> str:
+    """Moves the backup under a fresh recovery code, which is returned and kept nowhere."""
+    stretched = await shop.run(stretch, password, account.salt)
+    _check_typed(account, stretched)
+    opened, _, _, version = await _fetch_backup(shop, protocol, account.profile, stretched)
+    code = secrets.token_bytes(sealed_backup.CODE_BYTES)
+    blob = _seal_backup(sealed_backup.code_key(code), opened, account.profile, version + 1, by_code=True)
+    await protocol.request(m.BackupRequest(backup=m.Backup(version=version + 1, blob=blob)))
+    return sealed_backup.format_code(code)
+
+
+async def reset_identity(
+    shop: Workshop, protocol: ChatClientProtocol, stranded: Stranded, password: str, account: OpenAccount | None
+) -> OpenAccount:
+    """Replaces the account's identity and keys by new ones; what was sealed for the old ones stays closed."""
+    profile = shop.directory.profile(protocol.srv, stranded.user)
+    stretched, rsa = await shop.run(stretch, password, stranded.salt), await shop.forge.take()
+    identity = p.new_ed25519()
+    keys = ks.ProfileKeys(p.new_ed25519(), (rsa,), p.ed25519_public(identity))
+    bundle = _next_list(profile, identity, keys, None, shop.now_ms())
+    version = stranded.backup_version + 1
+    blob = _seal_backup(stretched.backup_key(), sealed_backup.AccountSecrets(identity, (rsa,), 1, {}), profile, version)
+    data_key = secrets.token_bytes(ks.DATA_KEY_BYTES) if account is None else account.data_key
+    reply = await protocol.request(
+        m.ResetIdentity(
+            password=stretched.auth_token(profile.srv, profile.user),
+            keys=m.KeyBundle.of(bundle),
+            backup=m.Backup(version=version, blob=blob),
+        )
+    )
+    if account is not None:
+        account.close()
+    lock = profile.lock()
+    try:
+        keystore = _new_keystore(profile, keys, data_key, stretched)
+        profile.write_keystore(keystore)
+        return await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _next_list(
+    profile: Profile, identity: Any, keys: ks.ProfileKeys, own: AccountKeys | None, now_ms: int
+) -> SignedBundle:
+    """The account's next device list, with this profile's device in it."""
+    certificate = certify_device(
+        identity=identity,
+        device=keys.device,
+        srv=profile.srv,
+        user=profile.user,
+        name=_device_name(),
+        created=now_ms,
+    )
+    older = () if own is None or own.bundle is None else tuple(own.bundle.certs)
+    return sign_device_list(
+        identity=identity,
+        srv=profile.srv,
+        user=profile.user,
+        version=1 if own is None else own.version + 1,
+        previous="" if own is None else own.digest,
+        rk_der=p.rsa_public_der(keys.rsa_keys[0].public_key()),
+        certificates=(*older, certificate),
+        revoked=() if own is None else sorted(own.revoked),
+    )
+
+
+def _device_name() -> str:
+    """What the owner's list of devices calls this one."""
+    return "".join(c for c in socket.gethostname() if c.isascii() and c.isprintable())[:_DEVICE_NAME_LENGTH]
+
+
+def _seal_backup(
+    key: bytes, account_secrets: sealed_backup.AccountSecrets, profile: Profile, version: int, *, by_code: bool = False
+) -> bytes:
+    return sealed_backup.seal_backup(
+        key,
+        account_secrets,
+        srv=profile.srv,
+        user=profile.user,
+        version=version,
+        nonce=secrets.token_bytes(p.NONCE_BYTES),
+        by_code=by_code,
+    )
+
+
+def _slot(profile: Profile, data_key: bytes, stretched: Stretched) -> ks.Slot:
+    return ks.make_slot(
+        profile.srv,
+        profile.user,
+        stretched.salt,
+        stretched.keystore_key(),
+        data_key,
+        secrets.token_bytes(p.NONCE_BYTES),
+    )
+
+
+def _new_keystore(profile: Profile, keys: ks.ProfileKeys, data_key: bytes, stretched: Stretched) -> ks.Keystore:
+    box = ks.make_box(profile.srv, profile.user, keys, data_key, secrets.token_bytes(p.NONCE_BYTES))
+    return ks.Keystore(profile.srv, profile.user, (_slot(profile, data_key, stretched),), box)

@@ -1,0 +1,299 @@
+"""The slash commands as one table: parsing, help, completion and the documents all come from it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One slash command.
+
+    Attributes:
+        name: also the name of the core's method (`do_` + name, hyphens as underscores).
+        usage: the arguments for people: ``<needed> [optional]``.
+        group: the heading it stands under in /help.
+        summary: what it does, in one line.
+        least, most: how many arguments; the last one takes the rest of the line.
+        kinds: what each argument is, for completion: "room", "user", "command", "file", "text",
+            ``=this|that`` for fixed words, or "" for what nobody can complete.
+        secrets: places of arguments that are passwords: never kept in a history.
+        aliases: other names.
+        details: more, for /help NAME.
+    """
+
+    name: str
+    usage: str
+    group: str
+    summary: str
+    least: int = 0
+    most: int = 0
+    kinds: tuple[str, ...] = ()
+    secrets: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+START: Final = "Start"
+TALK: Final = "Talk"
+ROOMS: Final = "Rooms"
+ACCOUNT: Final = "Account and keys"
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    Command(
+        "register", "<username> [password]", START, "make an account here and log in", 1, 2, secrets=(1,),
+        details=("Without a password on the line it is asked for, without echo.",
+                 "The password cannot be recovered. Without it and without a device of yours,",
+                 "old messages stay closed."),
+    ),
+    Command(
+        "login", "<username> [password]", START, "log in; keys come along to a new machine", 1, 2,
+        ("user",), (1,),
+    ),
+    Command("help", "[command]", START, "this list, or one command explained", 0, 1, ("command",),
+            aliases=("h", "?")),
+    Command("exit", "", START, "send what waits, then leave", aliases=("quit", "q")),
+    Command("send", "<message>", TALK, "send to the active room (or just type it)", 1, 1, ("text",)),
+    Command("pm", "<user> <message>", TALK, "send a private message", 2, 2, ("user", "text"),
+            aliases=("msg", "query", "dm")),
+    Command(
+        "history", "[room] [count]", TALK, "show the last 50 messages, or [count]", 0, 2, ("room",),
+        details=("/history @bob shows your private messages with bob.",),
+    ),
+    Command("join", "<room>", ROOMS, "enter a room; it is made when there is none", 1, 1, ("room",),
+            aliases=("j",)),
+    Command("leave", "[room]", ROOMS, "leave a room", 0, 1, ("room",), aliases=("part",)),
+    Command("switch", "<room>", ROOMS, "make another of your rooms the active one", 1, 1, ("room",),
+            aliases=("s", "buffer", "win")),
+    Command("rooms", "", ROOMS, "list the rooms of this server", aliases=("list",)),
+    Command("who", "[room]", ROOMS, "list the people of a room", 0, 1, ("room",),
+            aliases=("names", "members")),
+    Command("whoami", "", ACCOUNT, "your name, device, fingerprint and server"),
+    Command("passwd", "[old new]", ACCOUNT, "change your password; asks without echo", 0, 2, (), (0, 1)),
+    Command("logout", "", ACCOUNT, "log out; another account can /login then"),
+    Command(
+        "trust", "<user>", ACCOUNT, "accept the new identity of a person", 1, 2,
+        ("user", "=yes"),
+        details=("/trust server does the same for the server.",
+                 "Shows the old and the new fingerprint first.",
+                 "Compare the new one with the person, but not in this chat.",
+                 "/trust NAME yes accepts."),
+    ),
+    Command(
+        "backup", "code", ACCOUNT, "move your key backup under a recovery code", 1, 1, ("=code",),
+        details=("The code is shown once. A login from an empty directory asks for it",
+                 "instead of trusting the password alone."),
+    ),
+    Command(
+        "keys", "export|import <file>", ACCOUNT, "carry your keys in a sealed file", 2, 3,
+        ("=export|import", "file"), (2,),
+    ),
+    Command(
+        "reset-identity", "[password]", ACCOUNT, "start over when the old keys are lost", 0, 2, (), (0, 1),
+        details=("Friends will see that your identity changed and must /trust you again.",
+                 "Your old messages stay unreadable to the new keys.",
+                 "Nothing else helps when keys and backup are lost."),
+    ),
+)  # fmt: skip
+
+_BY_NAME: Final = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A slash command as typed."""
+
+    command: Command
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A line for the active room."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A line that is no command; `problem` says what to type instead. It is never sent anywhere."""
+
+    problem: str
+
+
+def find(name: str) -> Command | None:
+    """The command of that name or alias, with or without its slash."""
+    return _BY_NAME.get(name.removeprefix("/").lower())
+
+
+def parse(line: str) -> Typed | Text | Misfit | None:
+    """What a typed line is; None for an empty one.
+
+    A command may have blanks before its slash: a password typed after ``  /login alice`` must not go to a
+    room. The last argument takes the rest of the line, line breaks included.
+    """
+    line = line.rstrip("\r\n")
+    if not line.strip():
+        return None
+    if line.startswith("//"):
+        return Text(line[1:])
+    typed = line.strip()
+    if not typed.startswith("/") or typed.startswith("//"):
+        return Text(line)
+    word, rest = _split(typed[1:])
+    command = find(word)
+    if command is None:
+        return Misfit(_unknown(word))
+    arguments = tuple(rest.split(maxsplit=max(command.most - 1, 0)))
+    if not command.least <= len(arguments) <= command.most:
+        return Misfit(f"Usage: /{command.name} {command.usage}".rstrip())
+    return Typed(command, arguments)
+
+
+def _split(typed: str) -> tuple[str, str]:
+    """The first word, and what follows it; the first is empty where a blank comes first."""
+    if not typed or typed[0].isspace():
+        return "", typed.strip()
+    word, *rest = typed.split(maxsplit=1)
+    return word, "".join(rest)
+
+
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word.lower(), _BY_NAME, n=1, cutoff=0.6)
+    hint = f"Did you mean /{near[0]}?" if near else "/help lists the commands."
+    shown = word if len(word) <= 40 else word[:40] + "…"
+    return f"There is no command /{shown}. {hint} (To send it as text, type //{shown}.)"
+
+
+_WORD: Final = re.compile(r"\S+")
+
+
+def _secret_from(line: str) -> int | None:
+    """Where in a typed line a password may begin; all behind that place is one too. None where there is none.
+
+    An unknown command's arguments count as secret if it may be a mistyped one that takes a password.
+    """
+    words = list(_WORD.finditer(line))
+    if not words or not words[0][0].startswith("/") or words[0][0].startswith("//"):
+        return None
+    name = words[0][0][1:].lower()
+    command = find(name)
+    if command is None:
+        near = difflib.get_close_matches(name, _BY_NAME, n=5, cutoff=0.5)
+        place = 1 if any(_BY_NAME[other].secrets for other in near) else None
+    else:
+        place = min(command.secrets) + 1 if command.secrets else None
+    return words[place].start() if place is not None and place < len(words) else None
+
+
+def has_secret(line: str) -> bool:
+    """Whether a password seems to stand on a typed line."""
+    return _secret_from(line) is not None
+
+
+def masked(line: str) -> str:
+    """A line, even an unfinished one, with a ``*`` for every character of its passwords. It stays as long."""
+    start = _secret_from(line)
+    return line if start is None else line[:start] + "".join(c if c.isspace() else "*" for c in line[start:])
+
+
+def safe_for_history(line: str) -> str | None:
+    """A line as an input history may keep it: without its passwords; None where nothing is worth keeping."""
+    start = _secret_from(line)
+    return line[:start].rstrip() or None
+
+
+def completions(text: str, rooms: Sequence[str], users: Sequence[str]) -> tuple[int, Sequence[str]]:
+    """What the word at the end of a typed text may become.
+
+    Args:
+        text: what is typed up to the cursor.
+        rooms: names that may be meant, the likeliest first; they are offered in this order.
+        users: the same for people; put who spoke last first.
+
+    Returns:
+        How many characters of `text` a candidate replaces, and the candidates. There are none for a password,
+        nor for a file: this module looks at no disk.
+    """
+    if not text.startswith("/") or text.startswith("//"):
+        return _mention(text, users, address=True)
+    word = text[_last_blank(text) + 1 :]
+    place = len(text.split()) - (1 if word else 0)
+    if place == 0:
+        return len(word), _commands(word)
+    command = find(text.split()[0])
+    if command is None or place - 1 in command.secrets:
+        return len(word), []
+    kind = command.kinds[min(place, len(command.kinds)) - 1] if command.kinds else ""
+    if kind == "text":
+        return _mention(text, users, address=False)
+    return len(word), _argument(kind, word, rooms, users) if place <= len(command.kinds) else []
+
+
+def _last_blank(text: str) -> int:
+    return max((place for place, c in enumerate(text) if c.isspace()), default=-1)
+
+
+def _commands(word: str) -> Sequence[str]:
+    """Names that begin as `word` does; aliases only where no name does."""
+    start = word.removeprefix("/").lower()
+    names = sorted(c.name for c in COMMANDS if c.name.startswith(start))
+    return [f"/{n}" for n in names or sorted(n for n in _BY_NAME if n.startswith(start))]
+
+
+def _mention(text: str, users: Sequence[str], *, address: bool) -> tuple[int, Sequence[str]]:
+    """Names inside a message; one that opens it is addressed, ``bob:``."""
+    word = text[_last_blank(text) + 1 :]
+    if not word.removeprefix("@"):
+        return len(word), []
+    end = ":" if address and word == text else ""
+    return len(word), [name + end for name in _beginning(word, users, "@")]
+
+
+def _argument(kind: str, word: str, rooms: Sequence[str], users: Sequence[str]) -> Sequence[str]:
+    if kind.startswith("="):
+        return [choice for choice in kind[1:].split("|") if choice.startswith(word.lower())]
+    if kind == "command":
+        return [name.removeprefix("/") for name in _commands(word)]
+    if kind == "user" or (kind == "room" and word.startswith("@")):
+        return _beginning(word, users, "@")
+    return _beginning(word, rooms, "#") if kind == "room" else []
+
+
+def _beginning(word: str, names: Sequence[str], sigil: str) -> Sequence[str]:
+    """The names that begin as `word` does, which may have its sigil: it stays."""
+    shown = sigil if word.startswith(sigil) else ""
+    start = word.removeprefix(sigil).lower()
+    return [shown + name for name in names if name.startswith(start)]
+
+
+def help_lines(topic: str = "") -> Sequence[str]:
+    """The text of /help, or of /help TOPIC."""
+    if topic:
+        return _help_on(topic)
+    lines: list[str] = []
+    for group in (START, TALK, ROOMS, ACCOUNT):
+        lines.append(f"{group}:")
+        for command in COMMANDS:
+            if command.group == group:
+                lines.append(f"  {f'/{command.name} {command.usage}'.rstrip():<32} {command.summary}")
+    lines += ["A line without / goes to the active room; //x sends a literal /x.", "/help NAME says more."]
+    return lines
+
+
+def _help_on(topic: str) -> Sequence[str]:
+    command = find(topic)
+    if command is None:
+        return [_unknown(topic.removeprefix("/"))]
+    lines = [
+        f"/{command.name} {command.usage}".rstrip(),
+        f"  {command.summary}",
+        *(f"  {d}" for d in command.details),
+    ]
+    if command.aliases:
+        lines.append("  also: " + " ".join(f"/{alias}" for alias in command.aliases))
+    return lines

@@ -1,0 +1,181 @@
+"""How items look as lines of text, and the one sanitiser every remote string passes before it is shown.
+
+Pure: no terminal, no clock. A view with colours takes `pieces`, every other takes `render`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, tzinfo
+from typing import Final
+
+from securechat.client.view import (
+    Answer,
+    Failure,
+    Item,
+    Membership,
+    Notice,
+    PrivateMessage,
+    RoomMessage,
+    Unshown,
+)
+
+NEWLINE: Final = " ⏎ "  # stands for a line break where an item must stay one line
+INDENT: Final = "  "  # every line of an item but its first starts with it: no remote text starts a line
+MAX_ROWS: Final = 100  # of one item on a terminal: 16 KiB of line breaks must not empty the screen
+REPLACEMENT: Final = "\ufffd"
+
+# What Unshown.reason says after its count; ``{s}`` is where the plural goes.
+BEFORE_JOIN: Final = "earlier message{s}, from before you joined"
+_NOT_SHOWN: Final = "message{s} not shown: "
+
+_PHRASES: Final = {"online": "is online", "offline": "is offline"}
+
+
+def not_shown(reason: str) -> str:
+    """The reason of an `Unshown` for messages that cannot be shown, such as those that do not decrypt."""
+    return _NOT_SHOWN + reason
+
+
+def _span(first: int, last: int | None = None) -> range:
+    return range(first, (first if last is None else last) + 1)
+
+
+def _text_table() -> dict[int, str]:
+    table: dict[int, str] = {}
+    # Seen by nobody, but a terminal obeys them or a reader is misled by them: gone without a trace.
+    for gone in (
+        _span(0xAD),  # soft hyphen
+        _span(0x61C), _span(0x200E, 0x200F), _span(0x202A, 0x202E), _span(0x2066, 0x2069),  # direction
+        _span(0x180E), _span(0x200B), _span(0x2060, 0x2065), _span(0xFEFF),  # zero width, joining nothing
+        _span(0x206A, 0x206F), _span(0xFFF0, 0xFFFB),  # deprecated, reserved, interlinear annotation
+        _span(0x1BCA0, 0x1BCA3), _span(0x1D173, 0x1D17A),  # shorthand and music formatting
+        _span(0xE0000, 0xE007F),  # tags: a second, invisible ASCII
+    ):  # fmt: skip
+        table.update(dict.fromkeys(gone, ""))
+    # A terminal acts on them, so they were put there on purpose or by damage: leave a mark.
+    for marked in (_span(0, 0x1F), _span(0x7F, 0x9F), _span(0xD800, 0xDFFF), _span(0xFDD0, 0xFDEF)):
+        table.update(dict.fromkeys(marked, REPLACEMENT))
+    for plane in range(0x11):
+        table.update(dict.fromkeys(_span(plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF), REPLACEMENT))
+    table.update(dict.fromkeys(map(ord, "\r\v\f\x85\u2028\u2029"), "\n"))
+    table[ord("\t")] = " "
+    del table[ord("\n")]
+    return table
+
+
+def _name_table() -> dict[int, str]:
+    table = {code: REPLACEMENT if shown == "\n" else shown for code, shown in _TEXT.items()}
+    # Brackets mark where a name ends, and a name has one line.
+    table.update(dict.fromkeys(map(ord, "\n<>[]"), REPLACEMENT))
+    # Fit inside words and emoji, but in a name they only make two names look the same.
+    for gone in (
+        _span(0x34F), _span(0x115F, 0x1160), _span(0x17B4, 0x17B5), _span(0x180B, 0x180F),
+        _span(0x200C, 0x200D), _span(0x3164), _span(0xFE00, 0xFE0F), _span(0xFFA0), _span(0xE0080, 0xE0FFF),
+    ):  # fmt: skip
+        table.update(dict.fromkeys(gone, ""))
+    return table
+
+
+_TEXT: Final = _text_table()
+_NAME: Final = _name_table()
+
+
+def clean(text: str, *, name: bool = False) -> str:
+    """A remote string as it may be shown: no terminal obeys it, no reader is misled by what cannot be seen.
+
+    Direction marks and other invisible characters are dropped, control characters and unpaired surrogates
+    become U+FFFD, every kind of line break becomes ``\\n`` and a tab a space. The joiners of emoji and of
+    scripts stay. Cleaning twice changes nothing.
+
+    Args:
+        text: as it came.
+        name: for a user's, room's or file's name: line breaks, brackets and joiners go too.
+    """
+    if text.isascii() and text.isprintable() and not name:
+        return text
+    return text.replace("\r\n", "\n").translate(_NAME if name else _TEXT)
+
+
+def stamp(at: int, tz: tzinfo | None = None) -> str:
+    """``2026-11-22 19:05``, in `tz` or the machine's own time zone.
+
+    Args:
+        at: milliseconds since 1970. It is a sender's word: what no calendar has is shown as question marks.
+        tz: for tests.
+    """
+    try:
+        return datetime.fromtimestamp(at / 1000, tz).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):
+        return "????-??-?? ??:??"
+
+
+Pieces = list[tuple[str, str]]
+"""Kinds and texts. A kind is for a colour: "time", "where", "sender", "mark", "event", "error" or ""."""
+
+
+def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
+    """An item's first words, cleaned, and its body as cleaned lines (at least one) to print behind them.
+
+    A mark stands where a text of the sender's could imitate it. So marks may only ever warn, never vouch.
+    """
+    match item:
+        case RoomMessage(room, sender, text, at, mark):
+            head = [*_time(at, tz), *_where(room), ("sender", f"<{clean(sender, name=True)}> "), *_mark(mark)]
+        case PrivateMessage(peer, text, True, at, mark):
+            head = [*_time(at, tz), ("where", f"[pm → {clean(peer, name=True)}] "), *_mark(mark)]
+        case PrivateMessage(peer, text, _, at, mark):
+            head = [*_time(at, tz), *_where("pm"), ("sender", f"<{clean(peer, name=True)}> "), *_mark(mark)]
+        case Membership(room, user, what):
+            phrase = _PHRASES.get(what) or clean(what, name=True)
+            head, text = [*_where(room), ("event", f"* {clean(user, name=True)} {phrase}")], ""
+        case Unshown(where, count, reason):
+            head = [*_where(where)]
+            text = f"{count} {reason.replace('{s}', '' if count == 1 else 's', 1)}"
+        case Answer(lines):
+            return [], [line.replace("\n", NEWLINE) for line in map(clean, lines)]
+        case Notice(text, where):
+            head = [*_where(where), ("event", "* ")]
+        case Failure(text):
+            head = [("error", "! ")]
+    return head, clean(text).split("\n")
+
+
+def _time(at: int | None, tz: tzinfo | None) -> Iterator[tuple[str, str]]:
+    if at is not None:
+        yield "time", f"{stamp(at, tz)} "
+
+
+def _where(room: str) -> Iterator[tuple[str, str]]:
+    if room:
+        yield "where", f"[{clean(room, name=True)}] "
+
+
+def _mark(mark: str) -> Iterator[tuple[str, str]]:
+    if mark:
+        yield "mark", f"[{clean(mark, name=True)}] "
+
+
+def rows(item: Item, *, tz: tzinfo | None = None) -> list[Pieces]:
+    """The same as whole lines, for a terminal: all of a message but its first are indented."""
+    head, body = pieces(item, tz=tz)
+    if isinstance(item, Answer):
+        return [[("", line)] for line in body]
+    if len(body) > MAX_ROWS:
+        body[MAX_ROWS - 1 :] = [NEWLINE.join(body[MAX_ROWS - 1 :])]
+    return [[*head, ("", body[0])], *([("", INDENT + line)] for line in body[1:])]
+
+
+def render(item: Item, *, tz: tzinfo | None = None, multiline: bool = False) -> list[str]:
+    """An item as lines without colour or line endings.
+
+    Args:
+        item: what to show.
+        tz: for tests; the machine's own time zone otherwise.
+        multiline: a body's line breaks are kept, for a terminal; else an item is one line and ``⏎`` stands
+            for them. An `Answer` has as many lines as it came with.
+    """
+    if multiline or isinstance(item, Answer):
+        return ["".join(text for _, text in row).rstrip(" ") for row in rows(item, tz=tz)]
+    head, body = pieces(item, tz=tz)
+    return ["".join(text for _, text in head) + NEWLINE.join(body)]

@@ -1,0 +1,254 @@
+"""The outbox: what was typed leaves in order, once, and stays until the server has it on disk.
+
+Sealed bytes and counter are on this machine's disk before the first byte leaves, so a resend after a crash sends those
+very bytes under the same mid. One message of a conversation is under way at a time; conversations go side by side.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from securechat.client.people import IdentityChanged
+from securechat.client.protocol import LinkLost
+from securechat.errors import (
+    BUSY,
+    FULL,
+    OUT_OF_TURN,
+    RATE_LIMITED,
+    STALE_KEYS,
+    TRY_AGAIN,
+    Exit,
+    InvalidKey,
+    Refused,
+)
+from securechat.wire import messages as m
+
+_RETRY: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
+_RETRY_SECONDS: Final = 5.0  # where the server names no time
+_RESEALS: Final = 20  # in a row, of one message: a server that refuses more is not going to take it
+
+
+@dataclass
+class Entry:
+    """One message on its way.
+
+    Attributes:
+        number: its place among all that was typed.
+        where: a room, or ``@user``.
+        package, head, ctr: once it is sealed; bytes that a resend repeats.
+        done: fires with the exit status once it is stored, refused, or must wait for its author's word.
+    """
+
+    number: int
+    where: str
+    text: str
+    mid: str
+    package: m.Package | None = None
+    head: int = 0
+    ctr: int = 0
+    done: Deferred[Exit] = field(default_factory=Deferred)
+    reseals: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """For the local store."""
+        package = None if self.package is None else msgspec.json.encode(self.package).decode("ascii")
+        return {
+            "where": self.where, "text": self.text, "mid": self.mid, "package": package, "head": self.head,
+            "ctr": self.ctr,
+        }  # fmt: skip
+
+    @classmethod
+    def from_record(cls, number: int, record: dict[str, Any]) -> Entry:
+        """Reads `record`."""
+        entry = cls(number, record["where"], record["text"], record["mid"], head=record["head"], ctr=record["ctr"])
+        if record["package"] is not None:
+            entry.package = msgspec.json.decode(record["package"], type=m.Package)
+        return entry
+
+    def settle(self, status: Exit) -> None:
+        """Tells whoever waits."""
+        if not self.done.called:
+            self.done.callback(status)
+
+
+class Host(Protocol):
+    """What the outbox needs of the core."""
+
+    def can_send(self, where: str) -> bool:
+        """Whether there is a connection that has caught up."""
+
+    async def seal(self, where: str, text: str) -> tuple[m.Package, int]:
+        """Seals for the present members; with the head. Raises IdentityChanged, InvalidKey, Refused, LinkLost."""
+
+    async def transmit(self, entry: Entry) -> m.SendOk:
+        """Sends. Raises Refused, LinkLost."""
+
+    def keep(self, puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> Coroutine[Any, Any, None]:
+        """Writes records; on disk when done."""
+
+    def sent(self, entry: Entry, reply: m.SendOk) -> None:
+        """A message is stored at the server."""
+
+    def stale(self, where: str, users: tuple[str, ...]) -> None:
+        """Members of a conversation (and the keys of these users) are to be asked for again."""
+
+    def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
+        """A message was refused for good, or waits for its author's word."""
+
+    def delayed(self, entry: Entry, error: Refused) -> None:
+        """The server asks for patience; it is tried again by itself."""
+
+
+class Outbox:
+    """What was typed and is not stored at the server yet.
+
+    Args:
+        counters: by conversation, the number of this device's last stored message.
+    """
+
+    log = Logger()
+
+    def __init__(self, host: Host, clock: IReactorTime, counters: dict[str, int]) -> None:
+        self._host = host
+        self._clock = clock
+        self._counters = counters
+        self._queues: dict[str, list[Entry]] = {}
+        self._running: set[str] = set()
+        self._held: set[str] = set()
+        self._next = 1
+        self._idle: list[Deferred[None]] = []
+
+    def restore(self, records: dict[str, Any]) -> None:
+        """Takes in what an earlier run left."""
+        for name in sorted(records, key=int):
+            entry = Entry.from_record(int(name), records[name])
+            self._queues.setdefault(entry.where, []).append(entry)
+            self._next = max(self._next, entry.number + 1)
+
+    def pending(self) -> list[Entry]:
+        """Everything not stored yet, in the order it was typed."""
+        return sorted((entry for queue in self._queues.values() for entry in queue), key=lambda entry: entry.number)
+
+    def moving(self) -> list[Entry]:
+        """The same without what waits for its author's word."""
+        return [entry for entry in self.pending() if entry.where not in self._held]
+
+    def idle(self) -> Deferred[None]:
+        """Fires when nothing is left that could move."""
+        done: Deferred[None] = Deferred()
+        self._idle.append(done)
+        self._tell_idle()
+        return done
+
+    async def put(self, where: str, text: str) -> Entry:
+        """Keeps a message on disk and starts it on its way."""
+        entry = Entry(self._next, where, text, secrets.token_hex(16))
+        self._next += 1
+        self._queues.setdefault(where, []).append(entry)
+        await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+        self.kick(where)
+        return entry
+
+    def kick(self, where: str | None = None) -> None:
+        """Something changed for the better (all conversations, or one): tries again what waits."""
+        for name in [where] if where is not None else list(self._queues):
+            if where is not None or name not in self._held:
+                self._held.discard(name)
+                self._start(name)
+
+    def release(self) -> None:
+        """Lets also those move that waited for their author's word."""
+        self._held.clear()
+        self.kick()
+
+    def seen(self, mid: str) -> Entry | None:
+        """A message of this account came back from the server: it need not be sent (again)."""
+        for where, queue in self._queues.items():
+            for entry in queue:
+                if entry.mid == mid:
+                    self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
+                    self._finish(where, entry)
+                    return entry
+        return None
+
+    # --- one conversation's worker ----------------------------------------------------------------------------------
+
+    def _start(self, where: str) -> None:
+        if where in self._running or not self._queues.get(where) or not self._host.can_send(where):
+            return
+        self._running.add(where)
+        work = Deferred.fromCoroutine(self._work(where))
+        work.addErrback(lambda failure: self.log.failure("sending failed", failure=failure))
+        work.addBoth(lambda _: self._stopped(where))
+
+    def _stopped(self, where: str) -> None:
+        self._running.discard(where)
+        self._tell_idle()
+
+    async def _work(self, where: str) -> None:
+        while (queue := self._queues.get(where)) and self._host.can_send(where) and where not in self._held:
+            entry = queue[0]
+            try:
+                if entry.package is None:
+                    await self._seal(entry)
+                reply = await self._host.transmit(entry)
+            except LinkLost:
+                return  # its outcome is unknown; the same bytes go again when the link is back
+            except (IdentityChanged, InvalidKey) as error:
+                self._held.add(where)
+                self._host.not_sent(entry, error, waits=True)
+                for waiting in queue:
+                    waiting.settle(Exit.UNTRUSTED)
+            except Refused as refusal:
+                await self._refused(where, entry, refusal)
+            else:
+                self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
+                if entry in queue:
+                    self._finish(where, entry)
+                self._host.sent(entry, reply)
+                entry.settle(Exit.OK)
+
+    async def _seal(self, entry: Entry) -> None:
+        entry.package, entry.head = await self._host.seal(entry.where, entry.text)
+        entry.ctr = self._counters.get(entry.where, 0) + 1
+        await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+
+    async def _refused(self, where: str, entry: Entry, refusal: Refused) -> None:
+        if refusal.code in _RETRY:
+            self._host.delayed(entry, refusal)
+            await deferLater(self._clock, float(refusal.data.get("retry_after", _RETRY_SECONDS)))
+        elif refusal.code.stored_nothing and entry.reseals < _RESEALS:
+            # Proof that nothing was stored: other bytes may go under the same mid.
+            entry.reseals += 1
+            if refusal.code is OUT_OF_TURN:
+                self._counters[where] = int(refusal.data["expected"]) - 1
+            users = tuple(refusal.data.get("users", ())) if refusal.code is STALE_KEYS else ()
+            self._host.stale(where, users)
+            entry.package = None
+        else:
+            self._finish(where, entry)
+            self._host.not_sent(entry, refusal, waits=False)
+            entry.settle(refusal.code.exit)
+
+    def _finish(self, where: str, entry: Entry) -> None:
+        self._queues[where].remove(entry)
+        if not self._queues[where]:
+            del self._queues[where]
+        counters = [("counter", where, self._counters.get(where, 0))]
+        keeping = Deferred.fromCoroutine(self._host.keep(counters, [("outbox", str(entry.number))]))
+        keeping.addErrback(lambda failure: self.log.failure("the outbox was not written", failure=failure))
+
+    def _tell_idle(self) -> None:
+        if not self.moving():
+            waiting, self._idle = self._idle, []
+            for done in waiting:
+                done.callback(None)

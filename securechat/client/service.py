@@ -1,0 +1,155 @@
+"""Builds the client's parts; the only place that knows them all. `securechat` and `twistd securechat-client` use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import platformdirs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from securechat import __version__
+from securechat.client.core import ChatCore
+from securechat.client.profile import ClientDir
+from securechat.client.view import Answer, Failure
+from securechat.client.views import prompt
+from securechat.client.views.plain import PlainView
+from securechat.errors import Exit, SecureChatError
+from securechat.link import DEFAULT_HOST, DEFAULT_PORT, ConnectLine
+from securechat.wire.names import NAME_RULE, fold_user
+
+_THREADS: Final = 2  # one for passwords and keys, one that opens messages meanwhile
+
+
+def default_data_dir() -> Path:
+    """The platform's directory for user data."""
+    return Path(platformdirs.user_data_dir("securechat", appauthor=False))
+
+
+def choose_line(given: str | None, directory: ClientDir, environ: Mapping[str, str]) -> ConnectLine:
+    """Which server: as given, else from the environment, else the last one, else this machine. Raises BadAddress."""
+    text = given or environ.get("SECURECHAT_CONNECT")
+    if text:
+        return ConnectLine.parse(text)
+    return directory.last_line() or ConnectLine(DEFAULT_HOST, DEFAULT_PORT)
+
+
+class TerminalClient(Service):
+    """The client, as twistd or `task.react` starts and stops it.
+
+    Args:
+        line: the connect line or address as given, or None.
+        data_dir: where keys lie; None: the environment's, else the platform's.
+        plain: never the prompt.
+        keep_going: a script goes on after a failed command.
+        timeout: seconds to wait for acknowledgements at the end.
+        done: called once with the exit status; None: the reactor is stopped.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        line: str | None = None,
+        data_dir: str | None = None,
+        plain: bool = False,
+        keep_going: bool = False,
+        timeout: float = 30.0,
+        done: Callable[[Exit], None] | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._reactor = reactor
+        self._given = line
+        self._environ = environ
+        self._directory = ClientDir(Path(data_dir or environ.get("SECURECHAT_DATA_DIR") or default_data_dir()))
+        self._plain = plain
+        self._keep_going = keep_going
+        self._timeout = timeout
+        self._done = done
+        self._pool = ThreadPool(1, _THREADS, name="client")
+        self._view: PlainView | prompt.PromptView | None = None
+        self._core: ChatCore | None = None
+        self.status = Exit.OK
+
+    def startService(self) -> None:
+        """Opens the view and says hello. Raises BadAddress for a connect line that is none."""
+        super().startService()
+        line = choose_line(self._given, self._directory, self._environ)
+        why_plain = "you asked for it" if self._plain else prompt.available(self._reactor, self._environ)
+        view: PlainView | prompt.PromptView
+        if why_plain is None:
+            view = prompt.PromptView(self._reactor, done=self._ended, timeout=self._timeout)
+        else:
+            view = PlainView(self._reactor, done=self._ended, keep_going=self._keep_going, timeout=self._timeout)
+        self._view = view
+        core = self._core = ChatCore(self._directory, line, view, reactor=self._reactor, run=self._run)
+        self._pool.start()
+        core.start()
+        if view.interactive:
+            self._greet(core, None if self._plain else why_plain)
+        view.start(core)
+        if line.invite is not None and view.interactive:
+            Deferred.fromCoroutine(self._welcome(core)).addErrback(
+                lambda failure: self.log.failure("the welcome failed", failure=failure)
+            )
+
+    def _run(self, work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        return deferToThreadPool(self._reactor, self._pool, work, *arguments)
+
+    def _greet(self, core: ChatCore, why_plain: str | None) -> None:
+        users = self._directory.users(core.line.id) if core.line.id else []
+        first = f"/login {users[0]}" if len(users) == 1 else "/login NAME"
+        lines = [
+            f"SecureChat {__version__}: everything you write is encrypted for its readers alone.",
+            f"  /register NAME  makes an account      {first}  logs in",
+            "  /join ROOM      enters a room         /pm NAME TEXT  writes to one person",
+            "  /help           lists everything      /exit          leaves",
+        ]
+        if why_plain is not None:
+            lines.append(f"(Plain view: {why_plain}.)")
+        core.show(Answer(lines))
+
+    async def _welcome(self, core: ChatCore) -> None:
+        """A newcomer with an invite: a name and a password, and they are in the room."""
+        view = core.view
+        if core.line.id is not None and self._directory.users(core.line.id):
+            return  # this machine has an account there: /login is what they want
+        core.show(Answer([f"You are invited to {core.line.host}."]))
+        while core.account is None and not core.exiting:
+            name = await view.ask("Choose a name: ")
+            if name is None:
+                return
+            if fold_user(name.strip()) is None:
+                core.show(Failure(f"That cannot be a name here: {NAME_RULE}."))
+                continue
+            await core.submit(f"/register {name.strip()}")
+
+    def _ended(self, status: Exit) -> None:
+        """The view is done: the terminal is as it was, everything is written."""
+        self.status = status
+        if self._done is not None:
+            self._done(status)
+        elif self._reactor.running:
+            self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Leaves the account and ends the threads."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        try:
+            if self._core is not None:
+                await self._core.leave_account()
+        except SecureChatError as error:
+            self.log.warn("leaving: {error}", error=error)
+        if self._pool.started:
+            self._pool.stop()

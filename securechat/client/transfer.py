@@ -1,0 +1,74 @@
+"""Carrying a profile's keys from machine to machine in a file, sealed with a passphrase."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+from securechat.client.accounts import OpenAccount, Workshop
+from securechat.client.profile import Profile
+from securechat.client.store import LocalStore
+from securechat.crypto import primitives as p
+from securechat.crypto.keystore import Keystore
+from securechat.crypto.passwords import SALT_BYTES, stretch
+from securechat.errors import InvalidKey, SecureChatError, WrongSecret
+from securechat.private_files import write_private
+
+_LABEL = "export"
+
+
+class CannotTransfer(SecureChatError):
+    """The file cannot be read or written, or the keys have no place here; the text says why."""
+
+
+async def export_keys(shop: Workshop, account: OpenAccount, path: Path, passphrase: str) -> None:
+    """Writes the keystore and the local store's sealed records. The file replaces none that is there.
+
+    Raises:
+        CannotTransfer: it is there already, or cannot be written.
+    """
+    if path.exists():
+        raise CannotTransfer(f"{path} is there already. Name another file.")
+    sealing = await shop.run(stretch, passphrase, secrets.token_bytes(SALT_BYTES))
+    records = [[p.b64(filed), p.b64(sealed)] for filed, sealed in await account.store.dump()]
+    plain = json.dumps({"keystore": account.keystore.to_bytes().decode("ascii"), "records": records})
+    nonce = secrets.token_bytes(p.NONCE_BYTES)
+    sealed_part = p.seal(sealing.keystore_key(), plain.encode("ascii"), p.digest(_LABEL, sealing.salt), nonce)
+    content = json.dumps({"t": "sc/export", "v": 1, "salt": p.b64(sealing.salt), "sealed": p.b64(sealed_part)})
+    try:
+        write_private(path, content.encode("ascii") + b"\n")
+    except OSError as error:
+        raise CannotTransfer(f"{path} cannot be written: {error.strerror}.") from None
+
+
+async def import_keys(shop: Workshop, path: Path, passphrase: str) -> Profile:
+    """Makes a profile of an exported file.
+
+    Raises:
+        CannotTransfer: no such file, or this machine has keys of that account already.
+        WrongSecret: another passphrase.
+    """
+    try:
+        outer = json.loads(path.read_bytes())
+        if outer["t"] != "sc/export" or outer["v"] != 1:
+            raise CannotTransfer(f"{path} was made by a newer client.")
+        salt, sealed_part = p.unb64(outer["salt"]), p.unb64(outer["sealed"])
+    except OSError as error:
+        raise CannotTransfer(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, InvalidKey):
+        raise CannotTransfer(f"{path} is not a file of /keys export.") from None
+    opening = await shop.run(stretch, passphrase, salt)
+    try:
+        inner = json.loads(p.unseal(opening.keystore_key(), sealed_part, p.digest(_LABEL, salt)))
+    except WrongSecret:
+        raise WrongSecret(f"That is not the passphrase of {path}.") from None
+    keystore = Keystore.from_bytes(inner["keystore"].encode("ascii"))
+    profile = shop.directory.profile(keystore.srv, keystore.user)
+    if profile.exists():
+        raise CannotTransfer(f"This machine has keys of {keystore.user} already, in {profile.path}.")
+    profile.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rows = [(p.unb64(filed), p.unb64(sealed)) for filed, sealed in inner["records"]]
+    await LocalStore.make(profile.database, rows, reactor=shop.reactor)
+    profile.write_keystore(keystore)
+    return profile

@@ -1,0 +1,44 @@
+"""`twistd securechat-client`: the same client as `securechat`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from securechat.client.service import TerminalClient
+
+
+class Options(usage.Options):
+    """Options of the client."""
+
+    synopsis = "[options] [LINE]"
+    longdesc = (
+        "The SecureChat client. Run it in the foreground and keep twistd's log out of the chat:"
+        " twistd -n --pidfile= -l FILE securechat-client. For the prompt with history and completion, put"
+        " --reactor=asyncio before securechat-client."
+    )
+    optParameters = [
+        ["connect", None, None, "A connect line, or HOST[:PORT]."],
+        ["data-dir", None, None, "Where your keys lie."],
+    ]
+    optFlags = [["plain", None, "Lines in, lines out: for pipes and screen readers."]]
+
+    def parseArgs(self, line: str | None = None) -> None:
+        """The connect line may stand without its option."""
+        if line is not None:
+            self["connect"] = line
+
+    def postOptions(self) -> None:
+        """A client in the background would talk to nobody."""
+        parent: Any = self.parent
+        if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
+            raise usage.UsageError("The client needs its terminal: run twistd -n --pidfile= -l FILE securechat-client")
+
+
+def makeService(options: Options) -> IService:
+    """Builds the service; opens nothing yet."""
+    from twisted.internet import reactor
+
+    return TerminalClient(reactor, line=options["connect"], data_dir=options["data-dir"], plain=bool(options["plain"]))

@@ -1,0 +1,279 @@
+"""Labels, signatures, hashes and key checks: a thin layer that is run on published test vectors.
+
+`H`, `vec`, `Expand` and `Sign` are RFC 9420's (sections 2.1.2, 5.1.2, 8) with the prefix "SecureChat 1 " in place of
+"MLS 1.0 "; the prefix is an argument so that tests run this very code on the RFC's vectors.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from securechat.errors import InvalidKey, WrongSecret
+
+RSA_BITS: Final = 3072
+RSA_EXPONENT: Final = 65537
+WRAPPED_BYTES: Final = RSA_BITS // 8
+NONCE_BYTES: Final = 12
+
+# y of the points of small order on edwards25519: a signature by such a "key" proves nothing.
+_P: Final = 2**255 - 19
+_Y8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7  # y of a point of order 8
+_SMALL_ORDER_Y: Final = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
+
+PREFIX: Final = b"SecureChat 1 "
+
+SigningKey = ed25519.Ed25519PrivateKey
+
+
+def vec(data: bytes) -> bytes:
+    """RFC 9420's variable-length vector: the length in 1, 2 or 4 bytes, then the bytes."""
+    size = len(data)
+    if size < 1 << 6:
+        return size.to_bytes(1, "big") + data
+    if size < 1 << 14:
+        return (size | 1 << 14).to_bytes(2, "big") + data
+    if size < 1 << 30:
+        return (size | 2 << 30).to_bytes(4, "big") + data
+    raise ValueError("vector too long")
+
+
+def digest(label: str, *parts: bytes) -> bytes:
+    """H(label, parts…) = SHA-256 of each as a vector, the label first: 32 bytes."""
+    return hashlib.sha256(b"".join(vec(part) for part in (label.encode("ascii"), *parts))).digest()
+
+
+def expand(secret: bytes, label: str, context: bytes, length: int, *, prefix: bytes = PREFIX) -> bytes:
+    """ExpandWithLabel (RFC 9420, section 8) with HKDF-SHA256: `length` bytes."""
+    info = length.to_bytes(2, "big") + vec(prefix + label.encode("ascii")) + vec(context)
+    return HKDFExpand(hashes.SHA256(), length, info).derive(secret)
+
+
+def sign(key: ed25519.Ed25519PrivateKey, label: str, content: bytes, *, prefix: bytes = PREFIX) -> bytes:
+    """SignWithLabel (RFC 9420, section 5.1.2) with Ed25519: 64 bytes."""
+    return key.sign(vec(prefix + label.encode("ascii")) + vec(content))
+
+
+def verify(public: bytes, label: str, content: bytes, signature: bytes, *, prefix: bytes = PREFIX) -> None:
+    """VerifyWithLabel.
+
+    Raises:
+        InvalidKey: the public key is unusable, or the signature is not of this key, label and content.
+    """
+    key = load_ed25519(public)
+    try:
+        key.verify(signature, vec(prefix + label.encode("ascii")) + vec(content))
+    except InvalidSignature:
+        raise InvalidKey(f"the signature on this {label} is wrong") from None
+
+
+def load_ed25519(public: bytes) -> ed25519.Ed25519PublicKey:
+    """An Ed25519 public key of 32 bytes, canonical and not of small order. Raises InvalidKey."""
+    if len(public) != 32:
+        raise InvalidKey("an Ed25519 key has 32 bytes")
+    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    if y >= _P or y in _SMALL_ORDER_Y:
+        raise InvalidKey("this Ed25519 key is not canonical or of small order")
+    try:
+        return ed25519.Ed25519PublicKey.from_public_bytes(public)
+    except ValueError:
+        raise InvalidKey("this is not an Ed25519 key") from None
+
+
+def new_ed25519() -> ed25519.Ed25519PrivateKey:
+    """A fresh signing key."""
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def ed25519_from_seed(seed: bytes) -> ed25519.Ed25519PrivateKey:
+    """The signing key of a stored 32-byte seed. Raises InvalidKey."""
+    try:
+        return ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    except ValueError:
+        raise InvalidKey("an Ed25519 seed has 32 bytes") from None
+
+
+def ed25519_seed(key: ed25519.Ed25519PrivateKey) -> bytes:
+    """The 32-byte seed to store."""
+    return key.private_bytes_raw()
+
+
+def ed25519_public(key: ed25519.Ed25519PrivateKey) -> bytes:
+    """The 32-byte public half."""
+    return key.public_key().public_bytes_raw()
+
+
+def new_rsa() -> rsa.RSAPrivateKey:
+    """A fresh RSA-3072 key. Takes 0.1 to 2 s of CPU: call it in a thread."""
+    return rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
+
+
+def load_rsa_public(der: bytes) -> rsa.RSAPublicKey:
+    """An RSA public key in DER (SubjectPublicKeyInfo): 3072 bits, e = 65537, an odd modulus. Raises InvalidKey.
+
+    The library itself loads keys with e = 3, an even modulus, or 1024 bits.
+    """
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, TypeError) as error:
+        raise InvalidKey("this is not a public key in DER") from error
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise InvalidKey("this is not an RSA key")
+    numbers = key.public_numbers()
+    if key.key_size != RSA_BITS or numbers.e != RSA_EXPONENT or numbers.n % 2 == 0:
+        raise InvalidKey(f"an RSA key has {RSA_BITS} bits, e = {RSA_EXPONENT} and an odd modulus")
+    if rsa_public_der(key) != der:
+        raise InvalidKey("this RSA key is not in canonical DER")
+    return key
+
+
+def rsa_public_der(key: rsa.RSAPublicKey) -> bytes:
+    """DER of the SubjectPublicKeyInfo."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def rsa_private_der(key: rsa.RSAPrivateKey) -> bytes:
+    """DER of the PKCS#8 private key, in clear: seal it before it is stored anywhere."""
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def load_rsa_private(der: bytes) -> rsa.RSAPrivateKey:
+    """The private key of `rsa_private_der`. Raises InvalidKey."""
+    try:
+        key = serialization.load_der_private_key(der, None)
+    except (ValueError, TypeError) as error:
+        raise InvalidKey("this is not a private key in DER") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise InvalidKey("this is not an RSA key")
+    load_rsa_public(rsa_public_der(key.public_key()))
+    return key
+
+
+def key_id(public: bytes) -> str:
+    """The id of a key: the first 16 bytes of SHA-256 of its raw (Ed25519) or DER (RSA) form, 32 hex digits."""
+    return hashlib.sha256(public).digest()[:16].hex()
+
+
+def seal(key: bytes, plaintext: bytes, associated: bytes, nonce: bytes) -> bytes:
+    """ChaCha20-Poly1305 (RFC 8439): nonce ‖ ciphertext ‖ tag. A nonce (12 random bytes) serves once a key."""
+    return nonce + ChaCha20Poly1305(key).encrypt(nonce, plaintext, associated)
+
+
+def unseal(key: bytes, sealed: bytes, associated: bytes) -> bytes:
+    """What `seal` sealed. Raises WrongSecret: another key, other associated data, or altered bytes."""
+    if len(sealed) < NONCE_BYTES + 16:
+        raise WrongSecret("this sealed object is cut short")
+    try:
+        return ChaCha20Poly1305(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
+    except InvalidTag:
+        raise WrongSecret("this sealed object does not open with that secret") from None
+
+
+def b64(data: bytes) -> str:
+    """Standard base64 with padding."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(text: str) -> bytes:
+    """Canonical standard base64: encode(decode(x)) = x. Raises InvalidKey."""
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidKey("this is not base64") from None
+    if b64(data) != text:
+        raise InvalidKey("this base64 is not canonical")
+    return data
+
+
+def b64url(data: bytes) -> str:
+    """URL-safe base64 without padding, for what people copy."""
+    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
+
+
+def unb64url(text: str) -> bytes:
+    """Canonical URL-safe base64 without padding. Raises InvalidKey."""
+    try:
+        data = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidKey("this is not base64url") from None
+    if b64url(data) != text:
+        raise InvalidKey("this base64url is not canonical")
+    return data
+
+
+# --- signed objects travel as the exact JSON bytes that were signed ---------------------------------------------------
+
+
+def signed_json(fields: dict[str, Any]) -> bytes:
+    """Compact ASCII JSON, in the order given: the bytes to sign."""
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def strict_json(data: bytes, spec: dict[str, type | tuple[type, ...]], *, depth: int = 4) -> dict[str, Any]:
+    """Parses a signed object, after its signature was verified.
+
+    ASCII only, no duplicate keys, no floats, integers 0…2^53−1 that are not bool, the exact key set and exact types.
+
+    Args:
+        spec: each key with its type; a list's elements are the caller's to check.
+        depth: how deep it may nest; counted before parsing.
+
+    Raises:
+        InvalidKey: any of this does not hold; the object is worth nothing.
+    """
+    if not data.isascii():
+        raise InvalidKey("a signed object is ASCII")
+    level = 0
+    for byte in data:  # brackets inside strings count too: ours have none there
+        if byte in b"[{":
+            level += 1
+            if level > depth:
+                raise InvalidKey("a signed object is nested too deep")
+        elif byte in b"]}":
+            level -= 1
+    try:
+        value = json.loads(
+            data,
+            object_pairs_hook=_no_duplicates,
+            parse_float=_no_float,
+            parse_int=_small_int,
+            parse_constant=_no_float,
+        )
+    except (ValueError, RecursionError):
+        raise InvalidKey("a signed object is not strict JSON") from None
+    if type(value) is not dict or set(value) != set(spec):
+        raise InvalidKey("a signed object has not exactly its fields")
+    for name, kind in spec.items():
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(value[name]) not in kinds:
+            raise InvalidKey(f"the field {name} of a signed object has a wrong type")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("duplicate key")
+    return fields
+
+
+def _no_float(text: str) -> Any:
+    raise ValueError(f"no floats: {text}")
+
+
+def _small_int(text: str) -> int:
+    value = int(text) if len(text) <= 16 else -1
+    if not 0 <= value < 2**53:
+        raise ValueError("integer out of range")
+    return value

@@ -1,0 +1,103 @@
+"""Password checks in threads of their own, and how often one may try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from securechat.chat.buckets import BucketTable
+from securechat.crypto.passwords import Hasher
+from securechat.errors import BUSY, RATE_LIMITED, Refused
+from securechat.wire import limits
+
+T = TypeVar("T")
+_MINUTE: Final = 60.0
+
+
+class PasswordChecks:
+    """bcrypt in a small pool that nothing else uses: a login storm slows logins, not messages.
+
+    Args:
+        threads: one hash a core at a time, with a core left for messages where there is one.
+        queue: checks that may wait; more are refused as `busy`.
+    """
+
+    def __init__(
+        self, reactor: IReactorFromThreads, hasher: Hasher, *, threads: int, queue: int = limits.HASH_QUEUE
+    ) -> None:
+        self._reactor = reactor
+        self._hasher = hasher
+        self._pool = ThreadPool(1, max(1, threads), name="passwords")
+        self._queue = queue
+        self._waiting = 0
+
+    def start(self) -> None:
+        """Starts the threads."""
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Ends the threads, after the checks under way."""
+        self._pool.stop()
+
+    async def verify(self, token: str, stored: str | None) -> bool:
+        """Whether a token has this hash; None takes as long and is False. Raises Refused: `busy`."""
+        return await self._run(lambda: self._hasher.verify(token, stored))
+
+    async def hash(self, token: str) -> str:
+        """A new hash. Raises Refused: `busy`."""
+        return await self._run(lambda: self._hasher.hash(token))
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Whether a hash is of an older kind than new ones; cheap."""
+        return self._hasher.needs_rehash(stored)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._waiting >= self._queue:
+            raise Refused(BUSY, retry_after=2.0)
+        self._waiting += 1
+        try:
+            result: T = await deferToThreadPool(self._reactor, self._pool, work)
+            return result
+        finally:
+            self._waiting -= 1
+
+
+class Admission:
+    """How often somebody may try a password.
+
+    A stranger who guesses at an account uses up the bucket of that account *and the stranger's address*, so its owner
+    elsewhere is not locked out; nor is the owner on the same address, whose device proves itself and has a bucket of
+    its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_account: int = limits.LOGINS_PER_ACCOUNT,
+        per_address: int = limits.LOGINS_PER_ADDRESS,
+    ) -> None:
+        self._accounts = BucketTable(per_account / _MINUTE, per_account)
+        self._addresses = BucketTable(per_address / _MINUTE, per_address)
+        self._devices = BucketTable(per_account / _MINUTE, per_account)
+
+    def known_device(self, user: str, device: str, now: float) -> None:
+        """A device of the account proved itself. Raises Refused: `rate_limited`."""
+        self._pass(self._devices.take((user, device), now))
+
+    def stranger(self, user: str, address: str, now: float) -> None:
+        """Anybody else. Raises Refused: `rate_limited`."""
+        self.address(address, now)
+        self._pass(self._accounts.take((user, address), now))
+
+    def address(self, address: str, now: float) -> None:
+        """An attempt that is not at one account, as a registration. Raises Refused: `rate_limited`."""
+        self._pass(self._addresses.take(address, now))
+
+    @staticmethod
+    def _pass(wait: float) -> None:
+        if wait:
+            raise Refused(RATE_LIMITED, retry_after=float(int(wait) + 1))

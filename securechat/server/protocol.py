@@ -1,0 +1,364 @@
+"""`ChatServerProtocol` and its factory: framing, order, timers and limits of one connection. No rule of chat."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from securechat.chat.buckets import TokenBucket
+from securechat.errors import EMPTY_LINE, LINE_TOO_LONG, ProtocolViolation, Refused
+from securechat.link import BoundedLineReceiver, WriteQueue, exporter_of, is_loopback
+from securechat.server.session import Registration, ServerSession, SessionParts, State
+from securechat.wire import codec, limits
+from securechat.wire import messages as m
+
+_REGISTER_PREFIX: Final = b'{"cmd":"register"'
+_ADDRESS_UNKNOWN: Final = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection may use; see `wire.limits` for the defaults and their reasons."""
+
+    send_queue: int = limits.SEND_QUEUE
+    send_queue_all: int = limits.SEND_QUEUE_ALL
+    auth_seconds: float = limits.AUTH_SECONDS
+    silence_seconds: float = limits.SILENCE_SECONDS
+    messages_per_second: float = limits.MESSAGES_PER_SECOND
+    message_burst: float = limits.MESSAGE_BURST
+    connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS
+
+
+@implementer(IHandshakeListener)
+class ChatServerProtocol(BoundedLineReceiver):
+    """One connection: lines in, dispatched one at a time and sends pipelined; bytes out, joined and bounded."""
+
+    log = Logger()
+
+    def __init__(self, factory: ChatServerFactory) -> None:
+        super().__init__(factory.clock, limits.MAX_LINE_REGISTER)
+        self.factory: ChatServerFactory = factory
+        self.address = _ADDRESS_UNKNOWN
+        self.registration = factory.registration
+        self.exporter = b""
+        self.session: ServerSession | None = None
+        self._out: WriteQueue | None = None
+        self._timer: Any = None
+        self._heard = 0.0
+        self._pending: deque[m.AnyRequest | Refused] = deque()
+        self._pending_sizes: deque[int] = deque()
+        self._pending_bytes = 0
+        self._paused = False
+        self._busy = False
+        self._sending = 0
+        self._message_rate = TokenBucket(
+            factory.limits.messages_per_second, factory.limits.message_burst, factory.clock.seconds()
+        )
+        self._slowed: Any = None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """TCP is there; TLS, if any, is not yet. The time until a login starts to run."""
+        self.address = getattr(self.transport.getPeer(), "host", _ADDRESS_UNKNOWN)
+        if not self.factory.arrived(self):
+            self.closing = True
+            self.transport.abortConnection()
+            return
+        self._heard = self.clock.seconds()
+        self._timer = self.clock.callLater(self.factory.limits.auth_seconds, self._not_logged_in_yet)
+        if not self.factory.tls:
+            self._greet()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there."""
+        self._greet()
+
+    def _greet(self) -> None:
+        if self.closing:
+            return
+        self.exporter = exporter_of(self.transport)
+        settings = self.factory.limits
+        self._out = WriteQueue(
+            self.transport,
+            self.clock,
+            limit=settings.send_queue,
+            overflow=self.cut,
+            account=self.factory.account,
+        )
+        self.session = ServerSession(self.factory.parts, self)
+        self._out.put(self.session.hello())
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The connection is gone; what is stored stays stored."""
+        super().connectionLost(reason)
+        for call in (self._timer, self._slowed):
+            if call is not None and call.active():
+                call.cancel()
+        self._pending.clear()
+        if self._out is not None:
+            self._out.close()
+        if self.session is not None:
+            self.session.connection_lost()
+        self.factory.left(self)
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def _not_logged_in_yet(self) -> None:
+        if self.session is not None and self.session.password_check:
+            # The wait is ours, not the peer's.
+            self._timer = self.clock.callLater(self.factory.limits.auth_seconds, self._not_logged_in_yet)
+        elif self.session is None:
+            self.closing = True
+            self.transport.abortConnection()
+        else:
+            self.say_bye(m.Bye(reason="login_timeout", msg="Nobody logged in on this connection in time."))
+
+    def _look_for_life(self) -> None:
+        silent = self.clock.seconds() - self._heard
+        allowed = self.factory.limits.silence_seconds
+        if silent >= allowed:
+            self.say_bye(m.Bye(reason="silence", msg="Nothing was heard from this client for too long."))
+        else:
+            self._timer = self.clock.callLater(allowed - silent, self._look_for_life)
+
+    def cut(self) -> None:
+        """The peer does not read; it catches up with `sync` when it comes back. Nothing more can be told to it."""
+        self.log.info("{address} reads too slowly: closed", address=self.address)
+        self.closing = True
+        if self._out is not None:
+            self._out.close()
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes queued for the peer."""
+        return 0 if self._out is None else self._out.size
+
+    # --- lines in, in order -----------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Any byte is a sign of life."""
+        self._heard = self.clock.seconds()
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """One request; it waits for those before it."""
+        if self.session is None:
+            return
+        if not line:
+            self._refuse_last(ProtocolViolation(EMPTY_LINE))
+            return
+        greeted = self.session.state is State.GREETED
+        if greeted and len(line) > limits.MAX_LINE_GREETED and not line.startswith(_REGISTER_PREFIX):
+            self.lineTooLong(limits.MAX_LINE_GREETED)
+            return
+        self._pending.append(self._decode(line))
+        self._pending_sizes.append(len(line))
+        self._pending_bytes += len(line)
+        self._pump()
+        if not self._paused and self._pending_bytes > limits.PAUSE_READING and not self.closing:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    @staticmethod
+    def _decode(line: bytes) -> m.AnyRequest | Refused:
+        try:
+            return codec.decode_request(line)
+        except Refused as refusal:
+            return refusal
+
+    def lineTooLong(self, limit: int) -> None:
+        """Answers before it closes."""
+        self._refuse_last(ProtocolViolation(LINE_TOO_LONG, limit=limit))
+
+    def _refuse_last(self, violation: ProtocolViolation) -> None:
+        """A violation: what came before it is still answered first, nothing after it is looked at."""
+        self._pending.append(violation)
+        self._pending_sizes.append(0)
+        self.closing = True
+        self._pump()
+
+    def _pump(self) -> None:
+        """Starts what may start: one request at a time, but for sends, which await their commit together."""
+        session = self.session
+        while self._pending and session is not None and not self._busy and self._slowed is None:
+            request = self._pending[0]
+            pipelined = isinstance(request, m.Send)
+            if self._sending and not (pipelined and self._sending < limits.PENDING_SENDS):
+                return
+            if isinstance(request, (m.Send, m.Pm)) and self._slow_down():
+                return
+            self._pending.popleft()
+            self._pending_bytes -= self._pending_sizes.popleft()
+            if isinstance(request, Refused):
+                session.refuse(request.data.get("id"), request)
+            elif pipelined:
+                self._sending += 1
+                Deferred.fromCoroutine(session.handle(request)).addBoth(self._sent)
+            else:
+                self._busy = True
+                Deferred.fromCoroutine(session.handle(request)).addBoth(self._answered)
+        if self._paused and self._pending_bytes <= limits.PAUSE_READING and not self.closing:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def _slow_down(self) -> bool:
+        """Whether messages come too fast: then they are not dispatched for a while, and so not read either."""
+        wait = self._message_rate.take(self.clock.seconds())
+        if wait:
+            self._slowed = self.clock.callLater(wait, self._go_on)
+        return bool(wait)
+
+    def _go_on(self) -> None:
+        self._slowed = None
+        self._pump()
+
+    def _answered(self, result: Any) -> None:
+        self._busy = False
+        self._pump()
+
+    def _sent(self, result: Any) -> None:
+        self._sending -= 1
+        self._pump()
+
+    # --- what the session needs (session.Peer) ----------------------------------------------------------------------
+
+    def deliver(self, *chunks: bytes) -> None:
+        """Queues bytes to be written."""
+        if self._out is not None:
+            self._out.put(*chunks)
+
+    def drained(self) -> Awaitable[None]:
+        """Done when what was queued has left."""
+        if self._out is None:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        return self._out.drained()
+
+    def say_bye(self, bye: m.Bye) -> None:
+        """Says why, then closes."""
+        if self._out is not None:
+            self._out.put(codec.encode(bye))
+        self.hang_up()
+
+    def stop_reading(self) -> None:
+        """Takes no more lines; those taken are still answered."""
+        self.closing = True
+
+    def hang_up(self) -> None:
+        """As the base, also after a violation has set `closing`."""
+        if self._out is not None:
+            self._out.finish()
+        self.closing = False
+        super().hang_up()
+
+    def logged_in(self, yes: bool) -> None:
+        """Other limits and another timer from now on."""
+        self.received.limit = limits.MAX_LINE if yes else limits.MAX_LINE_REGISTER
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if not self.closing:
+            settings = self.factory.limits
+            wait, check = (
+                (settings.silence_seconds, self._look_for_life)
+                if yes
+                else (settings.auth_seconds, self._not_logged_in_yet)
+            )
+            self._timer = self.clock.callLater(wait, check)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was asked has been answered."""
+        return not self._busy and not self._sending and not self._pending
+
+
+class ChatServerFactory(Factory):
+    """Makes the protocol of each connection of one listener.
+
+    Args:
+        tls: whether connections greet after a TLS handshake.
+        registration: who may make an account through this listener.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        parts: SessionParts,
+        shared: SharedLimits,
+        clock: IReactorTime,
+        *,
+        tls: bool,
+        registration: Registration,
+    ) -> None:
+        self.parts = parts
+        self.shared = shared
+        self.limits = shared.each
+        self.clock = clock
+        self.tls = tls
+        self.registration = registration
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """For Twisted."""
+        return ChatServerProtocol(self)
+
+    def arrived(self, protocol: ChatServerProtocol) -> bool:
+        """Counts a connection in; False if its address has too many."""
+        return self.shared.arrived(protocol)
+
+    def left(self, protocol: ChatServerProtocol) -> None:
+        """Counts a connection out."""
+        self.shared.left(protocol)
+
+    def account(self, change: int) -> None:
+        """A send queue grew or shrank."""
+        self.shared.queued += change
+        if change > 0 and self.shared.queued > self.limits.send_queue_all:
+            self.shared.close_fullest()
+
+
+class SharedLimits:
+    """What the connections of all listeners share."""
+
+    def __init__(self, each: ConnectionLimits) -> None:
+        self.each = each
+        self.connections: dict[ChatServerProtocol, None] = {}
+        self.queued = 0
+        self._by_address: dict[str, int] = {}
+
+    def arrived(self, protocol: ChatServerProtocol) -> bool:
+        """Counts a connection in; False if its address has too many. This machine's own may have any number."""
+        count = self._by_address.get(protocol.address, 0)
+        free = is_loopback(protocol.address) or protocol.address == _ADDRESS_UNKNOWN
+        if count >= self.each.connections_per_address and not free:
+            return False
+        self._by_address[protocol.address] = count + 1
+        self.connections[protocol] = None
+        return True
+
+    def left(self, protocol: ChatServerProtocol) -> None:
+        """Counts a connection out."""
+        if self.connections.pop(protocol, self) is self:
+            return
+        count = self._by_address[protocol.address] - 1
+        if count:
+            self._by_address[protocol.address] = count
+        else:
+            del self._by_address[protocol.address]
+
+    def close_fullest(self) -> None:
+        """All send queues together hold too much: the reader furthest behind goes."""
+        fullest = max(self.connections, key=lambda protocol: protocol.waiting, default=None)
+        if fullest is not None:
+            fullest.cut()

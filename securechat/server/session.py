@@ -1,0 +1,278 @@
+"""`ServerSession`: one connection's conversation with the server, without a transport.
+
+What a client may ask, and when, is the table `RULES`; the handlers stand in `accounts`, `rooms` and `talk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from twisted.logger import Logger
+
+from securechat.chat.broker import RoomBroker
+from securechat.crypto.identity import hello_signature, server_id
+from securechat.crypto.primitives import SigningKey, ed25519_public
+from securechat.errors import ALREADY_LOGGED_IN, DEVICE_FIRST, INTERNAL, LOGIN_FIRST, ProtocolViolation, Refused
+from securechat.server import accounts, rooms, talk
+from securechat.server.checks import Admission, PasswordChecks
+from securechat.storage.interface import ChatStore
+from securechat.wire import codec, limits
+from securechat.wire import messages as m
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    GREETED = "greeted"
+    NO_DEVICE = "logged in, without a device"
+    READY = "logged in"
+
+
+class ServerIdentity:
+    """The server's own key, LK, and what follows from it."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = key
+        self.lk = ed25519_public(key)
+        self.srv = server_id(self.lk)
+
+    def prove(self, exporter: bytes, nonce: bytes) -> bytes:
+        """The signature of `hello`."""
+        return hello_signature(self._key, exporter=exporter, nonce=nonce)
+
+
+class Registration(Enum):
+    """Who may make an account on a listener."""
+
+    OPEN = "open"
+    INVITE = "invite"
+    CLOSED = "closed"
+
+
+class Peer(Protocol):
+    """The connection as its session sees it.
+
+    Attributes:
+        address: where it comes from, for buckets.
+        registration: what its listener allows.
+        exporter: `link.exporter_of` its transport.
+    """
+
+    address: str
+    registration: Registration
+    exporter: bytes
+
+    def deliver(self, *chunks: bytes) -> None:
+        """Queues bytes to be written; never blocks, never raises."""
+
+    def drained(self) -> Awaitable[None]:
+        """Done when what was queued has left."""
+
+    def say_bye(self, bye: m.Bye) -> None:
+        """Says why, then closes."""
+
+    def logged_in(self, yes: bool) -> None:
+        """The session is past its login, or back before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What a session uses.
+
+    Attributes:
+        now: seconds since 1970.
+        monotonic: seconds of a clock that never goes back, for buckets.
+        random: bytes nobody can guess.
+    """
+
+    store: ChatStore
+    broker: RoomBroker
+    passwords: PasswordChecks
+    admission: Admission
+    identity: ServerIdentity
+    logins: Logins
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    random: Callable[[int], bytes]
+    version: str
+    max_text: int = limits.MAX_TEXT
+
+
+class Logins:
+    """Who is logged in by which connections, so that a login can be ended from elsewhere."""
+
+    def __init__(self) -> None:
+        self._by_user: dict[str, dict[ServerSession, None]] = {}
+
+    def add(self, session: ServerSession) -> None:
+        """A session is logged in; an older one of the same device gives way to it."""
+        for other in self.of(session.user):
+            if other is not session and other.device is not None and other.device == session.device:
+                other.end("replaced", "This device connected again from elsewhere; this connection gives way to it.")
+        self._by_user.setdefault(session.user, {})[session] = None
+
+    def remove(self, session: ServerSession) -> None:
+        """A session is not logged in any more."""
+        sessions = self._by_user.get(session.user, {})
+        sessions.pop(session, None)
+        if not sessions:
+            self._by_user.pop(session.user, None)
+
+    def of(self, user: str) -> list[ServerSession]:
+        """The sessions of a user."""
+        return list(self._by_user.get(user, ()))
+
+    def end_others(self, session: ServerSession, msg: str) -> None:
+        """Ends a user's other sessions."""
+        for other in self.of(session.user):
+            if other is not session:
+                other.end("session_ended", msg)
+
+
+class ServerSession:
+    """One connection's state, and how it answers. It is also the broker's `Reader`.
+
+    Attributes:
+        nonce: of this connection's `hello`.
+        user, device, token_hash: set by a login; "" and None before.
+        password_check: while a password is being checked, the unauthenticated timer stands still.
+    """
+
+    log = Logger()
+
+    def __init__(self, parts: SessionParts, peer: Peer) -> None:
+        self.parts = parts
+        self.peer = peer
+        self.state = State.GREETED
+        self.nonce = parts.random(32)
+        self.user = ""
+        self.device: str | None = None
+        self.token_hash = b""
+        self.connected = False
+        self.password_check = False
+        self.gone = False
+
+    # --- the broker's reader ----------------------------------------------------------------------------------------
+
+    def deliver(self, *chunks: bytes) -> None:
+        """Events are lines: the last chunk is followed by the newline."""
+        self.peer.deliver(*chunks, b"\n")
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def hello(self) -> bytes:
+        """The greeting, as a line."""
+        parts = self.parts
+        return codec.encode(
+            m.Hello(
+                protocol=limits.PROTOCOL_VERSION,
+                server=f"SecureChat/{parts.version}",
+                lk=parts.identity.lk,
+                nonce=self.nonce,
+                sig=parts.identity.prove(self.peer.exporter, self.nonce),
+                epoch=parts.store.epoch,
+                registration=self.peer.registration.value,
+                limits=m.Limits(),
+            )
+        )
+
+    def log_in(self, user: str, device: str | None, token_hash: bytes) -> None:
+        """The connection is this account's from now on."""
+        self.user, self.device, self.token_hash = user, device, token_hash
+        self.state = State.NO_DEVICE if device is None else State.READY
+        self.parts.logins.add(self)
+        self.peer.logged_in(True)
+
+    def log_out(self) -> None:
+        """Back to before the login; also for a connection that is lost."""
+        if self.state is State.GREETED:
+            return
+        self.parts.logins.remove(self)
+        if self.connected:
+            self.connected = False
+            rooms.went_offline(self)
+        self.state = State.GREETED
+        self.user, self.device, self.token_hash = "", None, b""
+        self.peer.logged_in(False)
+
+    def end(self, reason: str, msg: str) -> None:
+        """Ends the connection from the server's side."""
+        self.log_out()
+        self.peer.say_bye(m.Bye(reason=reason, msg=msg))
+
+    def connection_lost(self) -> None:
+        """The transport is gone."""
+        self.gone = True
+        self.log_out()
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: m.AnyRequest) -> None:
+        """Answers one request, exactly once; never raises.
+
+        For a `send` everything up to the store's queue happens at once, so that pipelined ones keep their order.
+        """
+        try:
+            handler = self._rule(type(request))
+            reply = await handler(self, request)
+        except Refused as refusal:
+            self.refuse(request.id, refusal)
+        except Exception:  # a fault of ours must not take the daemon down, nor show its insides
+            self.log.failure("{command} failed", command=m.command_of(type(request)))
+            self.peer.deliver(codec.internal_error(request.id, INTERNAL))
+            self.end("internal", INTERNAL.text)
+        else:
+            self.peer.deliver(reply if isinstance(reply, bytes) else codec.encode(reply))
+
+    def refuse(self, request_id: Any, refusal: Refused) -> None:
+        """Answers an error; closes after a violation."""
+        self.peer.deliver(codec.encode_refusal(request_id, refusal))
+        if isinstance(refusal, ProtocolViolation):
+            self.log.info("{address}: {code}", address=self.peer.address, code=refusal.code.name)
+            self.end(refusal.code.name, str(refusal))
+
+    def _rule(self, request: type[m.Request]) -> Handler:
+        states, handler = RULES[request]
+        if self.state not in states:
+            if self.state is State.GREETED:
+                raise Refused(LOGIN_FIRST)
+            raise Refused(ALREADY_LOGGED_IN if State.GREETED in states else DEVICE_FIRST)
+        return handler
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.parts.now() * 1000)
+
+
+Handler = Callable[[ServerSession, Any], Awaitable[m.Reply | bytes]]
+
+_BEFORE: Final = frozenset({State.GREETED})
+_ACCOUNT: Final = frozenset({State.NO_DEVICE, State.READY})
+_READY: Final = frozenset({State.READY})
+_ALWAYS: Final = frozenset(State)
+
+RULES: Final[dict[type[m.Request], tuple[frozenset[State], Handler]]] = {
+    m.Prelogin: (_BEFORE, accounts.prelogin),
+    m.Register: (_BEFORE, accounts.register),
+    m.Login: (_BEFORE, accounts.login),
+    m.Resume: (_BEFORE, accounts.resume),
+    m.Logout: (_ACCOUNT, accounts.logout),
+    m.Passwd: (_READY, accounts.passwd),
+    m.Publish: (_ACCOUNT, accounts.publish),
+    m.ResetIdentity: (_ACCOUNT, accounts.reset_identity),
+    m.Keys: (_ACCOUNT, accounts.keys),
+    m.BackupRequest: (_ACCOUNT, accounts.backup),
+    m.Join: (_READY, rooms.join),
+    m.Leave: (_READY, rooms.leave),
+    m.Rooms: (_READY, rooms.rooms),
+    m.Members: (_READY, rooms.members),
+    m.Send: (_READY, talk.send),
+    m.Pm: (_READY, talk.pm),
+    m.History: (_READY, talk.history),
+    m.Sync: (_READY, talk.sync),
+    m.Read: (_READY, talk.read),
+    m.Ping: (_ALWAYS, accounts.ping),
+}

@@ -1,0 +1,250 @@
+"""Requests that carry messages: sending, reading back, catching up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from msgspec import UNSET
+from twisted.internet.defer import Deferred
+
+from securechat.chat.broker import Subscription
+from securechat.crypto.identity import private_conversation
+from securechat.errors import BAD_FIELD, NO_SUCH_USER, SELF_MESSAGE, Refused, SecureChatError
+from securechat.server import rooms
+from securechat.storage.interface import Appended, ConversationRecord, MessageRow, NewMessage
+from securechat.wire import codec, limits
+from securechat.wire import messages as m
+from securechat.wire.names import is_private
+
+if TYPE_CHECKING:
+    from securechat.server.session import ServerSession
+
+_PAGE: Final = 100  # messages read at once while a reader catches up: long enough to be quick, short enough to share
+
+
+# --- sending ----------------------------------------------------------------------------------------------------------
+
+
+async def send(session: ServerSession, request: m.Send) -> m.Reply:
+    """A message to a room: stored, then published, then acknowledged."""
+    message = _new_message(session, request, request.room, None, request.head)
+    appended = await session.parts.store.append(message)
+    _publish(session, message, appended)
+    return m.SendOk(id=request.id, room=request.room, seq=appended.seq, ts=appended.ts, dup=appended.dup)
+
+
+async def pm(session: ServerSession, request: m.Pm) -> m.Reply:
+    """A private message; its conversation starts with the first one."""
+    parts = session.parts
+    if request.user == session.user:
+        raise Refused(SELF_MESSAGE)
+    own, other = await parts.store.account(session.user), await parts.store.account(request.user)
+    if own is None or other is None:
+        raise Refused(NO_SUCH_USER, user=request.user)
+    message = _new_message(session, request, private_conversation(own.ik, other.ik), request.user, 0)
+    appended = await parts.store.append(message)
+    if appended.fresh_conversation:
+        for reader in [*parts.broker.readers_of(session.user), *parts.broker.readers_of(request.user)]:
+            parts.broker.go_live(parts.broker.subscribe(reader, message.room, appended.seq - 1))
+    _publish(session, message, appended)
+    return m.SendOk(id=request.id, room=message.room, seq=appended.seq, ts=appended.ts, dup=appended.dup)
+
+
+def _new_message(session: ServerSession, request: m.Send | m.Pm, room: str, peer: str | None, head: int) -> NewMessage:
+    package = request.package
+    if package.encrypted_keys.keys() != package.kids.keys():
+        raise Refused(BAD_FIELD, why="encrypted_keys and kids name different users")
+    shared = codec.shared_part(package.encrypted_message)
+    return NewMessage(
+        room=room,
+        peer=peer,
+        sender=session.user,
+        device=session.device or "",
+        mid=request.mid,
+        ctr=request.ctr,
+        head=head,
+        shared=shared,
+        kids=package.kids,
+        wrapped=package.encrypted_keys,
+        body_hash=_body_hash(shared, package.kids, package.encrypted_keys),
+        ts=session.now_ms(),
+    )
+
+
+def _body_hash(shared: bytes, kids: Mapping[str, str], wrapped: Mapping[str, bytes]) -> bytes:
+    """Tells a resend, whose bytes are the same, from another message under the same mid."""
+    body = hashlib.sha256(shared)
+    for user in sorted(wrapped):
+        body.update(b"%b %b " % (user.encode(), kids[user].encode()))
+        body.update(wrapped[user])
+    return body.digest()
+
+
+def _publish(session: ServerSession, message: NewMessage, appended: Appended) -> None:
+    """Hands a fresh message to those who listen. A resend was published when it was stored, or comes by `sync`."""
+    if appended.dup:
+        return
+    prefix = codec.message_prefix(
+        room=message.room,
+        seq=appended.seq,
+        sender=message.sender,
+        device=message.device,
+        mid=message.mid,
+        ts=appended.ts,
+        shared=message.shared,
+        to=message.peer,
+    )
+
+    def tail_for(user: str) -> bytes:
+        wrapped = message.wrapped.get(user)
+        return codec.NO_TAIL if wrapped is None else codec.own_tail(user, message.kids[user], wrapped)
+
+    session.parts.broker.publish(message.room, appended.seq, prefix, tail_for, skip=session)
+
+
+# --- reading back -----------------------------------------------------------------------------------------------------
+
+
+def _encode_row(row: MessageRow, user: str, peer: str | None) -> bytes:
+    to = None if peer is None else (peer if row.sender == user else user)
+    prefix = codec.message_prefix(
+        room=row.room,
+        seq=row.seq,
+        sender=row.sender,
+        device=row.device,
+        mid=row.mid,
+        ts=row.ts,
+        shared=row.shared,
+        to=to,
+    )
+    if row.kid is None or row.wrapped is None:
+        return prefix + codec.NO_TAIL
+    return prefix + codec.own_tail(user, row.kid, row.wrapped)
+
+
+async def history(session: ServerSession, request: m.History) -> bytes:
+    """A page of a conversation's messages, oldest first."""
+    if request.before is not None and request.after is not None:
+        raise Refused(BAD_FIELD, why="before and after exclude each other")
+    page = await session.parts.store.read(
+        session.user,
+        request.room,
+        after=request.after,
+        before=request.before,
+        limit=request.limit,
+        max_bytes=limits.PAGE_BYTES,
+    )
+    peer = await _peer(session, request.room)
+    rows = page.messages
+    head = m.HistoryOk(
+        id=request.id,
+        room=request.room,
+        messages=(),
+        more=page.more,
+        first_seq=rows[0].seq if rows else 0,
+        last_seq=rows[-1].seq if rows else 0,
+    )
+    return codec.history_reply(head, [_encode_row(row, session.user, peer) for row in rows])
+
+
+async def _peer(session: ServerSession, room: str) -> str | None:
+    if not is_private(room):
+        return None
+    for record in await session.parts.store.conversations(session.user):
+        if record.room == room:
+            return record.peer
+    return None
+
+
+# --- catching up ------------------------------------------------------------------------------------------------------
+
+
+async def sync(session: ServerSession, request: m.Sync) -> m.Reply:
+    """Where everything stands; then, beside other requests, what was missed, and `live` for each conversation."""
+    parts = session.parts
+    first_connection = False
+    if not session.connected:
+        # Before the conversations are read: whatever starts after that finds this reader connected.
+        session.connected = True
+        first_connection = parts.broker.connect(session)
+    records = list(await parts.store.conversations(session.user))
+    if session.gone or not session.connected:
+        return m.Reply(id=request.id)
+    same_epoch = request.epoch in (None, parts.store.epoch)
+    states, work = [], []
+    for record in records:
+        since = request.since.get(record.room)
+        known = since is not None and same_epoch and since <= record.last
+        cursor = since if known and since is not None else record.read
+        states.append(_state(record, reset=since is not None and not known))
+        if parts.broker.subscription(session, record.room) is None:
+            work.append((record, parts.broker.subscribe(session, record.room, cursor)))
+    if first_connection:
+        rooms.came_online(session, records)
+    Deferred.fromCoroutine(_catch_up(session, work)).addErrback(
+        lambda failure: session.log.failure("catching up failed", failure=failure)
+    )
+    return m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states))
+
+
+def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
+    return m.ConversationState(
+        room=record.room,
+        head=record.head,
+        last=record.last,
+        first=record.first,
+        read=record.read,
+        unread=max(0, record.last - record.read),
+        peer=UNSET if record.peer is None else record.peer,
+        reset=reset,
+    )
+
+
+async def _catch_up(session: ServerSession, work: list[tuple[ConversationRecord, Subscription]]) -> None:
+    """Streams what was missed, conversation by conversation, no faster than the reader reads."""
+    await session.peer.drained()  # the reply of `sync` goes first
+    for record, subscription in work:
+        try:
+            await _stream(session, record, subscription)
+        except SecureChatError as error:  # left meanwhile, or damaged: the others must come all the same
+            session.log.warn(
+                "{user} cannot catch up in {room}: {error}", user=session.user, room=record.room, error=error
+            )
+        if session.gone:
+            return
+
+
+async def _stream(session: ServerSession, record: ConversationRecord, subscription: Subscription) -> None:
+    parts = session.parts
+    while not session.gone:
+        if subscription.cursor >= record.last and parts.broker.go_live(subscription):
+            break
+        page = await parts.store.read(
+            session.user,
+            record.room,
+            after=subscription.cursor,
+            before=None,
+            limit=_PAGE,
+            max_bytes=limits.PAGE_BYTES,
+        )
+        if session.gone:
+            return
+        for row in page.messages:
+            if row.seq > subscription.cursor:
+                subscription.cursor = row.seq
+                session.deliver(_encode_row(row, session.user, record.peer))
+        if not page.messages and parts.broker.go_live(subscription):
+            break
+        await session.peer.drained()
+    session.deliver(codec.encode(m.Live(room=record.room, seq=subscription.cursor))[:-1])
+
+
+async def read(session: ServerSession, request: m.Read) -> m.Reply:
+    """Moves the read marker, and tells the user's other connections."""
+    parts = session.parts
+    if await parts.store.move_read_marker(session.user, request.room, request.seq):
+        line = codec.encode(m.ReadEvent(room=request.room, seq=request.seq))[:-1]
+        parts.broker.announce_to(parts.broker.readers_of(session.user), line, skip=session)
+    return m.Reply(id=request.id)

@@ -1,0 +1,156 @@
+"""Accounts: their keys, passwords and backups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from securechat.crypto.identity import SignedBundle
+from securechat.errors import NAME_TAKEN, STALE_BACKUP, STALE_LIST, Refused
+from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
+from securechat.storage.queries import sessions
+from securechat.storage.queries.common import Cursor, account_id, marks
+from securechat.storage.queries.sealing import AtRest
+
+
+def account(cursor: Cursor, user: str) -> Account | None:
+    """See `ChatStore.account`."""
+    cursor.execute(
+        "SELECT password_hash, salt, suspended, ik, version, keys, backup_version FROM account WHERE name = ?",
+        (user,),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    password_hash, salt, suspended, ik, version, keys, backup_version = row
+    return Account(
+        user=user,
+        password_hash=password_hash,
+        salt=salt,
+        suspended=bool(suspended),
+        ik=ik,
+        version=version,
+        keys=_bundle(keys),
+        backup_version=backup_version,
+    )
+
+
+def register(cursor: Cursor, new: NewAccount, invite_hash: bytes | None, now: int) -> None:
+    """See `ChatStore.register`."""
+    if invite_hash is not None:
+        sessions.take_place(cursor, invite_hash, now)
+    cursor.execute(
+        "INSERT INTO account (name, kid, version, ik, salt, password_hash, created, password_changed,"
+        " keys_changed, backup_version, keys, backup) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO NOTHING RETURNING id",
+        (
+            new.user, new.rk_kid, new.version, new.ik, new.salt, new.password_hash, now, now, now,
+            new.backup.version, msgspec.msgpack.encode(new.keys), new.backup.blob,
+        ),
+    )  # fmt: skip
+    row = cursor.fetchone()
+    if row is None:
+        raise Refused(NAME_TAKEN, user=new.user)
+    _put_devices(cursor, row[0], new.devices)
+
+
+def keys(cursor: Cursor, users: Sequence[str]) -> Mapping[str, SignedBundle]:
+    """See `ChatStore.keys`."""
+    cursor.execute(f"SELECT name, keys FROM account WHERE name IN ({marks(users)})", tuple(users))
+    return {name: _bundle(encoded) for name, encoded in cursor.fetchall()}
+
+
+def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Backup | None, now: int) -> None:
+    """See `ChatStore.publish`."""
+    account = account_id(cursor, user)
+    cursor.execute("SELECT version, ik FROM account WHERE id = ?", (account,))
+    version, ik = cursor.fetchone()
+    if new.version != version + 1 or new.ik != ik:
+        raise Refused(STALE_LIST, version=version)
+    if backup is not None:
+        _put_newer_backup(cursor, account, backup)
+    _put_keys(cursor, at_rest, account, new, now)
+    cursor.execute(
+        "DELETE FROM session WHERE account_id = ? AND device IS NOT NULL"
+        " AND device NOT IN (SELECT id FROM device WHERE account_id = ?)",
+        (account, account),
+    )
+
+
+def reset_identity(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Backup, now: int) -> None:
+    """See `ChatStore.reset_identity`."""
+    account = account_id(cursor, user)
+    _put_keys(cursor, at_rest, account, new, now)
+    cursor.execute(
+        "UPDATE account SET ik = ?, backup_version = ?, backup = ? WHERE id = ?",
+        (new.ik, backup.version, backup.blob, account),
+    )
+    cursor.execute("DELETE FROM session WHERE account_id = ?", (account,))
+
+
+def change_password(
+    cursor: Cursor, user: str, password_hash: str, salt: bytes, backup: Backup | None, keep: bytes, now: int
+) -> None:
+    """See `ChatStore.change_password`."""
+    account = account_id(cursor, user)
+    if backup is not None:
+        _put_newer_backup(cursor, account, backup)
+    cursor.execute(
+        "UPDATE account SET password_hash = ?, salt = ?, password_changed = ? WHERE id = ?",
+        (password_hash, salt, now, account),
+    )
+    cursor.execute("DELETE FROM session WHERE account_id = ? AND token_hash <> ?", (account, keep))
+
+
+def rehash(cursor: Cursor, user: str, old: str, new: str) -> None:
+    """See `ChatStore.rehash`."""
+    cursor.execute(
+        "UPDATE account SET password_hash = ? WHERE name = ? AND password_hash = ?",
+        (new, user, old),
+    )
+
+
+def backup(cursor: Cursor, user: str) -> Backup | None:
+    """See `ChatStore.backup`."""
+    cursor.execute("SELECT backup_version, backup FROM account WHERE name = ? AND backup IS NOT NULL", (user,))
+    row = cursor.fetchone()
+    return None if row is None else Backup(*row)
+
+
+def put_backup(cursor: Cursor, user: str, backup: Backup) -> None:
+    """See `ChatStore.put_backup`."""
+    _put_newer_backup(cursor, account_id(cursor, user), backup)
+
+
+def _bundle(encoded: bytes) -> SignedBundle:
+    return msgspec.msgpack.decode(encoded, type=SignedBundle)
+
+
+def _put_newer_backup(cursor: Cursor, account: int, backup: Backup) -> None:
+    cursor.execute("SELECT backup_version FROM account WHERE id = ?", (account,))
+    (stored,) = cursor.fetchone()
+    if backup.version <= stored:
+        raise Refused(STALE_BACKUP, version=stored)
+    cursor.execute(
+        "UPDATE account SET backup_version = ?, backup = ? WHERE id = ?",
+        (backup.version, backup.blob, account),
+    )
+
+
+def _put_keys(cursor: Cursor, at_rest: AtRest, account: int, new: NewKeys, now: int) -> None:
+    cursor.execute(
+        "UPDATE account SET kid = ?, version = ?, keys = ?, keys_changed = ? WHERE id = ?",
+        (new.rk_kid, new.version, msgspec.msgpack.encode(new.keys), now, account),
+    )
+    _put_devices(cursor, account, new.devices)
+    # Every room this user is in has another audience now.
+    at_rest.rosters.clear()
+
+
+def _put_devices(cursor: Cursor, account: int, devices: Sequence[str]) -> None:
+    cursor.execute("DELETE FROM device WHERE account_id = ?", (account,))
+    cursor.executemany(
+        "INSERT INTO device (account_id, id) VALUES (?, ?)",
+        [(account, bytes.fromhex(device)) for device in devices],
+    )

@@ -1,0 +1,74 @@
+"""What all the queries use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, Refused
+
+
+class Cursor(Protocol):
+    """The part of a DB-API cursor that the queries use."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> object:
+        """Runs one statement."""
+
+    def executemany(self, sql: str, parameters: Sequence[Sequence[Any]], /) -> object:
+        """Runs one statement for each row of parameters."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """All rows left."""
+
+
+class Membership(NamedTuple):
+    """One user's place in one conversation."""
+
+    account_id: int
+    conversation_id: int
+    private: bool
+    head: int
+    last: int
+    read: int
+
+
+def account_id(cursor: Cursor, user: str) -> int:
+    """The row of a user. Raises LookupError where there is none: callers name users who logged in."""
+    cursor.execute("SELECT id FROM account WHERE name = ?", (user,))
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("a verb was called for a user who does not exist")
+    return int(row[0])
+
+
+def membership(cursor: Cursor, user: str, room: str) -> Membership:
+    """A user's place in a conversation. Raises Refused: `no_such_room`, `not_member`."""
+    cursor.execute(
+        "SELECT m.account_id, c.id, c.private, c.head, c.last_seq, m.read_seq FROM conversation c"
+        " LEFT JOIN member m ON m.conversation_id = c.id"
+        " AND m.account_id = (SELECT id FROM account WHERE name = ?) WHERE c.name = ?",
+        (user, room),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise Refused(NO_SUCH_ROOM, room=room)
+    if row[0] is None:
+        raise not_in(room, private=bool(row[2]))
+    return Membership(row[0], row[1], bool(row[2]), *row[3:])
+
+
+def not_in(room: str, *, private: bool) -> Refused:
+    """The refusal for somebody who is not in an existing conversation.
+
+    Anybody can compute the id of the private conversation of two others: to them there is none, or they could
+    ask whether the two ever talked.
+    """
+    return Refused(NO_SUCH_ROOM if private else NOT_MEMBER, room=room)
+
+
+def marks(values: Sequence[object]) -> str:
+    """The placeholders of an IN list."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,125 @@
+-- What the server remembers. Times are milliseconds since 1970, UTC; names are in canonical form.
+-- Ids that clients write as 32 hex digits (devices, messages) are kept as their 16 bytes, for half as big indexes.
+
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+    epoch TEXT NOT NULL, -- changes when what was acknowledged may be gone
+    secret BLOB NOT NULL, -- 32 random bytes, for salts of users who do not exist
+    created INTEGER NOT NULL
+) STRICT;
+
+-- Data keys for what is sealed below, themselves wrapped by the key file. The newest seals, all open.
+CREATE TABLE dek (
+    id INTEGER PRIMARY KEY,
+    wrapped BLOB NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+
+-- Users. Small columns first: those behind the big ones are slow to reach.
+CREATE TABLE account (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    suspended INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
+    kid TEXT NOT NULL, -- id of the newest RSA key, as messages must be sealed for it
+    version INTEGER NOT NULL, -- of the device list
+    ik BLOB NOT NULL, -- the identity
+    salt BLOB NOT NULL,
+    password_hash TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    password_changed INTEGER NOT NULL,
+    keys_changed INTEGER NOT NULL,
+    backup_version INTEGER NOT NULL,
+    keys BLOB NOT NULL, -- the signed device list and its certificates, MessagePack
+    backup BLOB -- sealed by the client
+) STRICT;
+
+-- Devices in force.
+CREATE TABLE device (
+    account_id INTEGER NOT NULL REFERENCES account,
+    id BLOB NOT NULL,
+    PRIMARY KEY (account_id, id)
+) STRICT, WITHOUT ROWID;
+
+-- Logins that may be resumed. Only hashes: who steals this table cannot log in with it.
+CREATE TABLE session (
+    token_hash BLOB PRIMARY KEY,
+    account_id INTEGER NOT NULL REFERENCES account,
+    device BLOB, -- NULL until one is published
+    created INTEGER NOT NULL,
+    used INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX session_account ON session (account_id);
+
+CREATE TABLE invite (
+    code_hash BLOB PRIMARY KEY,
+    places INTEGER NOT NULL CHECK (places >= 0), -- left
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Rooms and private conversations; the latter's names begin with "pm:", which no room's can.
+CREATE TABLE conversation (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    private INTEGER NOT NULL CHECK (private IN (0, 1)),
+    head INTEGER NOT NULL, -- counts changes of membership; 0 where private
+    last_seq INTEGER NOT NULL, -- the newest message, 0 if none
+    members INTEGER NOT NULL CHECK (members >= 0), -- how many: counting them at every look would walk them
+    created INTEGER NOT NULL,
+    CHECK (private = (substr(name, 1, 3) = 'pm:'))
+) STRICT;
+
+CREATE TABLE member (
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    account_id INTEGER NOT NULL REFERENCES account,
+    first_seq INTEGER NOT NULL, -- the newest message when they joined
+    read_seq INTEGER NOT NULL, -- the read marker
+    PRIMARY KEY (conversation_id, account_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX member_account ON member (account_id);
+
+-- Who messages were sealed for: the bytes of `crypto.envelope.audience`, sealed at rest, once a conversation.
+CREATE TABLE audience (
+    id INTEGER PRIMARY KEY,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    rcp BLOB NOT NULL, -- the digest of those bytes
+    dek_id INTEGER NOT NULL REFERENCES dek,
+    sealed BLOB NOT NULL,
+    UNIQUE (conversation_id, rcp)
+) STRICT;
+
+-- Messages. A rowid table with narrow indexes: clustering the bodies by (conversation, seq) made storing 8 times
+-- slower. What a row is found or ordered by stands inside `sealed` too, so a row moved by hand is refused.
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    seq INTEGER NOT NULL, -- from 1, without gaps
+    sender_id INTEGER NOT NULL REFERENCES account,
+    device BLOB NOT NULL,
+    mid BLOB NOT NULL, -- the client's message id
+    ts INTEGER NOT NULL,
+    body_hash BLOB NOT NULL, -- tells a resend from another message of the same mid
+    audience_id INTEGER NOT NULL REFERENCES audience,
+    dek_id INTEGER NOT NULL REFERENCES dek,
+    sealed BLOB NOT NULL,
+    UNIQUE (conversation_id, seq),
+    UNIQUE (sender_id, device, mid)
+) STRICT;
+
+-- The wrapped keys of each message: 384 bytes a reader, in the order of its audience. A table of its own, so that
+-- reading bodies does not walk them; not sealed again, for they are RSA ciphertext.
+CREATE TABLE message_keys (
+    message_id INTEGER PRIMARY KEY REFERENCES message,
+    slots BLOB NOT NULL
+) STRICT;
+
+-- The number of the last message of each device in each conversation: the next must be one more.
+CREATE TABLE counter (
+    account_id INTEGER NOT NULL REFERENCES account,
+    device BLOB NOT NULL,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (account_id, device, conversation_id)
+) STRICT, WITHOUT ROWID;

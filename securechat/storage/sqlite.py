@@ -1,0 +1,228 @@
+"""`SQLiteStore`: the store in one file, reached through twisted.enterprise.adbapi."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from securechat.crypto.atrest import KeyEncryptionKeys
+from securechat.crypto.identity import SignedBundle
+from securechat.storage import migrate
+from securechat.storage.connection import Refusals, arguments, configure, configure_reader
+from securechat.storage.groupcommit import GroupCommit
+from securechat.storage.interface import (
+    Account,
+    Appended,
+    Backup,
+    ChatStore,
+    ConversationRecord,
+    Joined,
+    NewAccount,
+    NewKeys,
+    NewMessage,
+    Page,
+    RoomSummary,
+    Session,
+)
+from securechat.storage.queries import accounts, conversations, messages, sessions
+from securechat.storage.queries.sealing import Foundation, found
+from securechat.storage.readpool import ReadPool
+
+
+class SQLiteStore(ChatStore):
+    """A `ChatStore` in one SQLite file: one connection writes, by group commit; a few others read.
+
+    Only one server may have the file open. Cancelling a verb gives up its answer; its effect may take place
+    all the same.
+
+    Args:
+        path: the database; made where there is none.
+        kek: opens and makes the data keys.
+        reactor: provides IReactorTime, and what adbapi needs of it: IReactorCore and IReactorFromThreads.
+        max_members: of a room.
+        max_rooms: that one user may be in.
+        readers: threads that read.
+        pool: makes the two pools of connections.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        kek: KeyEncryptionKeys,
+        *,
+        reactor: IReactorTime,
+        max_members: int = 1000,
+        max_rooms: int = 500,
+        readers: int = 2,
+        pool: Callable[..., ConnectionPool] = ConnectionPool,
+    ) -> None:
+        self._path = Path(path)
+        self._kek = kek
+        self._reactor = reactor
+        self._max_members = max_members
+        self._max_rooms = max_rooms
+        self._threads = readers
+        self._new_pool = pool
+        self._pools: tuple[ConnectionPool, ConnectionPool] | None = None
+
+    def open(self) -> None:
+        """Opens the database, made or upgraded first where that is due. Blocks; no verb may be called before.
+
+        Raises:
+            StartupError: with what to do. Nothing stays open.
+        """
+        migrate.upgrade(self._path)
+        self._foundation = self._found()
+        self._at_rest = self._foundation.at_rest
+        refusals = Refusals(self._reactor.seconds)
+        writer = self._pool(1, configure)
+        reader = self._pool(self._threads, configure_reader)
+        self._pools = writer, reader
+        self._writes = GroupCommit(writer, refusals, self._at_rest.rosters.clear)
+        self._reads = ReadPool(reader, refusals)
+
+    def _found(self) -> Foundation:
+        """Checks that the database and this SQLite will do, on a connection that is closed again."""
+        with (
+            migrate.damage_explained(self._path),
+            closing(sqlite3.connect(**arguments(self._path))) as connection,
+        ):
+            configure(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            foundation = found(connection.cursor(), self._kek, int(self._reactor.seconds() * 1000))
+            connection.execute("COMMIT")
+            configure_reader(connection)
+            return foundation
+
+    def _pool(self, threads: int, setup: Callable[[sqlite3.Connection], None]) -> ConnectionPool:
+        return self._new_pool(
+            "sqlite3",
+            **arguments(self._path),
+            cp_min=1,
+            cp_max=threads,
+            cp_openfun=setup,
+            cp_reactor=self._reactor,
+        )
+
+    def close(self) -> Deferred[None]:
+        """Answers what was asked already and refuses more, then closes the database; no thread is left.
+
+        Returns:
+            Fires when that is done; at once where nothing is open.
+        """
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if self._pools is None:
+            return
+        writer, reader = self._pools
+        self._pools = None
+        await self._reads.close()
+        await self._writes.close()
+        reader.close()
+        try:
+            await writer.runInteraction(_checkpoint)
+        except sqlite3.Error:  # what is committed stays in the WAL and counts at the next start
+            self.log.failure("The database was closed without a checkpoint.")
+        writer.close()
+
+    @property
+    def epoch(self) -> str:
+        return self._foundation.epoch
+
+    @property
+    def secret(self) -> bytes:
+        return self._foundation.secret
+
+    # --- accounts -----------------------------------------------------------------------------------------
+
+    async def account(self, user: str) -> Account | None:
+        return await self._reads.submit(accounts.account, user)
+
+    async def register(self, account: NewAccount, *, invite_hash: bytes | None, now: int) -> None:
+        await self._writes.submit(accounts.register, account, invite_hash, now)
+
+    async def keys(self, users: Sequence[str]) -> Mapping[str, SignedBundle]:
+        return await self._reads.submit(accounts.keys, users)
+
+    async def publish(self, user: str, keys: NewKeys, *, backup: Backup | None, now: int) -> None:
+        await self._writes.submit(accounts.publish, self._at_rest, user, keys, backup, now)
+
+    async def reset_identity(self, user: str, keys: NewKeys, *, backup: Backup, now: int) -> None:
+        await self._writes.submit(accounts.reset_identity, self._at_rest, user, keys, backup, now)
+
+    async def change_password(
+        self, user: str, *, password_hash: str, salt: bytes, backup: Backup | None, keep: bytes, now: int
+    ) -> None:
+        await self._writes.submit(accounts.change_password, user, password_hash, salt, backup, keep, now)
+
+    async def rehash(self, user: str, *, old: str, new: str) -> None:
+        await self._writes.submit(accounts.rehash, user, old, new)
+
+    async def backup(self, user: str) -> Backup | None:
+        return await self._reads.submit(accounts.backup, user)
+
+    async def put_backup(self, user: str, backup: Backup) -> None:
+        await self._writes.submit(accounts.put_backup, user, backup)
+
+    async def open_session(self, token_hash: bytes, session: Session, now: int) -> None:
+        await self._writes.submit(sessions.open_session, token_hash, session, now)
+
+    async def session(self, token_hash: bytes, now: int) -> Session | None:
+        return await self._writes.submit(sessions.session, token_hash, now)
+
+    async def bind_session(self, token_hash: bytes, device: str) -> None:
+        await self._writes.submit(sessions.bind_session, token_hash, device)
+
+    async def close_session(self, token_hash: bytes) -> None:
+        await self._writes.submit(sessions.close_session, token_hash)
+
+    async def add_invite(self, code_hash: bytes, *, uses: int, expires: int, now: int) -> None:
+        await self._writes.submit(sessions.add_invite, code_hash, uses, expires, now)
+
+    async def invite_holds(self, code_hash: bytes, now: int) -> bool:
+        return await self._reads.submit(sessions.invite_holds, code_hash, now)
+
+    # --- conversations ------------------------------------------------------------------------------------
+
+    async def conversations(self, user: str) -> Sequence[ConversationRecord]:
+        return await self._reads.submit(conversations.conversations, user)
+
+    async def join(self, user: str, room: str, now: int) -> Joined:
+        return await self._writes.submit(conversations.join, user, room, self._max_members, self._max_rooms, now)
+
+    async def leave(self, user: str, room: str, now: int) -> int:
+        return await self._writes.submit(conversations.leave, user, room)
+
+    async def rooms(self, user: str) -> Sequence[RoomSummary]:
+        return await self._reads.submit(conversations.rooms, user)
+
+    async def members(self, user: str, room: str) -> tuple[int, Sequence[tuple[str, int]]]:
+        return await self._reads.submit(conversations.members, user, room)
+
+    async def append(self, message: NewMessage) -> Appended:
+        return await self._writes.submit(messages.append, self._at_rest, message)
+
+    async def read(
+        self, user: str, room: str, *, after: int | None, before: int | None, limit: int, max_bytes: int
+    ) -> Page:
+        return await self._reads.submit(messages.read, self._at_rest, user, room, after, before, limit, max_bytes)
+
+    async def move_read_marker(self, user: str, room: str, seq: int) -> bool:
+        return await self._writes.submit(conversations.move_read_marker, user, room, seq)
+
+
+def _checkpoint(transaction: Any) -> None:
+    """Moves everything from the WAL into the database, so that the one file is whole."""
+    transaction.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,1 @@
+"""What goes over the wire. Pure: no sockets, no clock, no files."""

@@ -1,0 +1,43 @@
+"""The one table of protocol limits. A setting may narrow some of them; PacketDiagram.md lists all."""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+
+MAX_LINE_GREETED: Final = 16 * 1024  # before login nothing long is legitimate
+MAX_LINE_REGISTER: Final = 64 * 1024  # a registration carries keys and a sealed backup
+MAX_LINE: Final = 1024 * 1024  # a v1 package for 1,000 recipients takes 0.6 MiB
+MAX_DEPTH: Final = 8  # of JSON; ours needs 5
+
+MAX_TEXT: Final = 16 * 1024  # bytes of UTF-8 in one message
+MAX_TOKEN: Final = 21_944  # characters of the Fernet token of MAX_TEXT bytes: base64(57 + 16,400)
+MAX_MEMBERS: Final = 1000  # recipients of a v1 package, so members of a room
+MAX_BACKUP: Final = 256 * 1024  # bytes of a sealed backup; that of a registration must fit its line
+MAX_CERTIFICATE: Final = 1024  # bytes of a signed device certificate
+MAX_DEVICE_LIST: Final = 4096  # bytes of a signed device list
+MAX_DEVICES: Final = 10  # of an account
+MAX_ROOMS: Final = 500  # of an account
+
+HISTORY_DEFAULT: Final = 50
+HISTORY_MAX: Final = 200
+PAGE_BYTES: Final = 256 * 1024  # a history page ends here even before its count
+KEYS_PER_REQUEST: Final = 50
+
+PENDING_SENDS: Final = 64  # sends of one connection that may await their commit together
+PAUSE_READING: Final = 64 * 1024  # bytes of undispatched lines after which a connection is not read
+SEND_QUEUE: Final = 4 * 1024 * 1024  # bytes a slow reader may fall behind
+SEND_QUEUE_ALL: Final = 512 * 1024 * 1024  # the same, over all connections
+LINES_PER_TURN: Final = 256  # lines of one connection dispatched before the others get a turn
+
+AUTH_SECONDS: Final = 10.0  # from connect to login, TLS handshake included
+SILENCE_SECONDS: Final = 60.0  # a connection without a byte for so long is dead
+PING_SECONDS: Final = 25.0  # a client's silence before it pings
+ABORT_SECONDS: Final = 5.0  # a TLS close that the peer does not answer
+DRAIN_SECONDS: Final = 10.0  # SIGTERM to exit
+
+LOGINS_PER_ACCOUNT: Final = 5  # a minute, account and address
+LOGINS_PER_ADDRESS: Final = 20  # a minute
+HASH_QUEUE: Final = 32  # password checks waiting
+MESSAGES_PER_SECOND: Final = 20.0
+MESSAGE_BURST: Final = 60.0
+CONNECTIONS_PER_ADDRESS: Final = 64  # loopback: no limit

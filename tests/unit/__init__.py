@@ -1,0 +1,1 @@
+"""No sockets, no threads, no real clock: fast enough to run after every edit."""
