@@ -177,9 +177,10 @@ def _secret_from(line: str) -> int | None:
 
     An unknown command's arguments count as secret if it may be a mistyped one that takes a password.
     """
-    words = list(_WORD.finditer(line))
-    if not words or not words[0][0].startswith("/") or words[0][0].startswith("//"):
+    typed = line.lstrip()
+    if not typed.startswith("/") or typed.startswith("//"):
         return None
+    words = list(_WORD.finditer(line))
     name = words[0][0][1:].lower()
     command = find(name)
     if command is None:

@@ -41,6 +41,7 @@ class ChatCore:
 
     Args:
         run: calls a function in a thread.
+        timeout: seconds a script waits for one acknowledgement.
         make_link: how to reach the server; tests give their own.
         clock: seconds since 1970.
     """
@@ -55,6 +56,7 @@ class ChatCore:
         *,
         reactor: Any,
         run: Callable[..., Awaitable[Any]],
+        timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
         make_link: Callable[..., ServerLink] = ServerLink,
     ) -> None:
@@ -63,6 +65,7 @@ class ChatCore:
         self.view = view
         self.reactor = reactor
         self.run = run
+        self.timeout = timeout
         self.clock = clock
         self._make_link = make_link
         self.forge = KeyForge(run)
@@ -144,6 +147,8 @@ class ChatCore:
                 return Exit.USAGE
             return await slash.run(self, typed)
         except SecureChatError as error:
+            if self.account is None and self.stranded is None and self.link is not None:
+                await self.leave_account()  # a login that failed leaves no half-open connection behind
             status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.FIXABLE)
             if isinstance(error, LinkLost):
                 status = Exit.NETWORK
@@ -160,7 +165,7 @@ class ChatCore:
         """Waits for the outbox, then leaves; says what was not acknowledged."""
         status = Exit.OK
         if self.outbox is not None and self.outbox.moving():
-            waiting = self.outbox.idle().addTimeout(timeout, self.reactor)
+            waiting = self.outbox.idle().addTimeout(min(timeout, self.timeout), self.reactor)
             with contextlib.suppress(TimeoutError):
                 await waiting
             left = self.outbox.moving()
@@ -178,6 +183,9 @@ class ChatCore:
         await self._save()
         if self.inbox is not None:
             self.inbox.stop()
+        if self.outbox is not None:
+            for entry in self.outbox.pending():
+                entry.settle(Exit.NETWORK)
         link, self.link = self.link, None
         if link is not None:
             await link.stop()
@@ -220,7 +228,7 @@ class ChatCore:
         """Asks the server. Raises Refused, LinkLost."""
         protocol = self.link.protocol if self.link is not None else None
         if protocol is None:
-            raise LinkLost("there is no connection to the server right now")
+            raise LinkLost("there is no connection to the server right now; it is tried again by itself")
         return await protocol.request(request)
 
     def link_up(self, protocol: ChatClientProtocol) -> None:
@@ -261,12 +269,18 @@ class ChatCore:
 
     def link_down(self, why: str, wait: float | None) -> None:
         """The connection is gone, or an attempt failed."""
+        if self.link is None:
+            return  # by our own doing
         self._synced = False
+        if self.account is None:
+            # Nobody is logged in, so nobody needs it: the next /login makes another.
+            self._own_task(self.leave_account(), "leaving")
+            return
         if wait is None:
             self.show(Failure(f"Disconnected: {why}", Exit.NETWORK))
             self._own_task(self.leave_account(), "leaving")
             return
-        if not self._said_down and self.account is not None:
+        if not self._said_down:
             self._said_down = True
             self.notice(f"The connection is lost: {why}. It is tried again; what you type is kept.")
         self._tell_status(f"offline, next try in {wait:.0f} s" if wait else "connecting")

@@ -80,6 +80,19 @@ class Entry:
             self.done.callback(status)
 
 
+def watched(done: Deferred[Exit]) -> Deferred[Exit]:
+    """Another Deferred that fires with the same: several may wait for one message, and one may give up waiting."""
+    follower: Deferred[Exit] = Deferred()
+
+    def fire(status: Exit) -> Exit:
+        if not follower.called:
+            follower.callback(status)
+        return status
+
+    done.addCallback(fire)
+    return follower
+
+
 class Host(Protocol):
     """What the outbox needs of the core."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from msgspec import UNSET
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -110,6 +110,8 @@ class ChatClientProtocol(BoundedLineReceiver):
             return self._bye.msg
         if reason is None or reason.check(ConnectionDone):
             return "the server closed the connection"
+        if reason.check(ConnectionLost):
+            return "the connection broke"
         return str(reason.getErrorMessage() or reason.type.__name__)
 
     @property

@@ -90,7 +90,9 @@ class TerminalClient(Service):
         else:
             view = PlainView(self._reactor, done=self._ended, keep_going=self._keep_going, timeout=self._timeout)
         self._view = view
-        core = self._core = ChatCore(self._directory, line, view, reactor=self._reactor, run=self._run)
+        core = self._core = ChatCore(
+            self._directory, line, view, reactor=self._reactor, run=self._run, timeout=self._timeout
+        )
         self._pool.start()
         core.start()
         if view.interactive:

@@ -6,14 +6,18 @@ SecureChatError, whose text is shown, when there is none.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import TimeoutError
 
 from securechat.client import accounts, commands, transfer
 from securechat.client.accounts import KeysOutOfReach, OpenAccount
 from securechat.client.display import BEFORE_JOIN
 from securechat.client.inbox import fold, to_item
+from securechat.client.outbox import watched
 from securechat.client.view import Unshown
 from securechat.crypto.identity import fingerprint
 from securechat.crypto.trust import TrustState
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _LEAST_PASSWORD: Final = 8  # characters; the stretching makes each guess cost 0.3 s
 _SERVER: Final = "server"
+_OWN_SECONDS: Final = 3.0  # that /history waits for one's own messages to be stored
 
 
 class Mistyped(SecureChatError):
@@ -199,7 +204,14 @@ async def _post(core: ChatCore, where: str, text: str) -> Exit:
     assert core.outbox is not None
     entry = await core.outbox.put(where, text)
     core.status_changed()
-    status: Exit = await entry.done
+    waiting = watched(entry.done)
+    if not core.view.interactive:
+        waiting.addTimeout(core.timeout, core.reactor)  # a script is not held for ever; a person goes on typing
+    try:
+        status = await waiting
+    except TimeoutError:
+        core.timeout = 0.0  # all patience is used up: `close` says what was not acknowledged
+        return Exit.NETWORK
     if status is Exit.OK and core.inbox is not None:
         await core.inbox.shown()
     return status
@@ -218,6 +230,7 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
     if not where:
         raise Mistyped("No room is active. Type /history ROOM.")
     conversation = await _named(core, where)
+    await _own_first(core, conversation)
     messages = await _newest(core, conversation.room, count or limits.HISTORY_DEFAULT)
     assert core.inbox is not None
     opened = await core.inbox.open_all(messages)
@@ -226,6 +239,16 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
         core.answer(f"{conversation.title} has no messages yet.")
     for item in items:
         core.show(item)
+
+
+async def _own_first(core: ChatCore, conversation: Conversation) -> None:
+    """Waits a moment for what was typed there before: it belongs into the history that is asked for."""
+    if core.outbox is None or not core.can_send(conversation.title):
+        return
+    for entry in core.outbox.moving():
+        if entry.where == conversation.title:
+            with contextlib.suppress(TimeoutError):
+                await watched(entry.done).addTimeout(_OWN_SECONDS, core.reactor)
 
 
 async def _named(core: ChatCore, where: str) -> Conversation:

@@ -225,7 +225,8 @@ class ServerSession:
             self.peer.deliver(codec.internal_error(request.id, INTERNAL))
             self.end("internal", INTERNAL.text)
         else:
-            self.peer.deliver(reply if isinstance(reply, bytes) else codec.encode(reply))
+            if reply is not None:
+                self.peer.deliver(reply if isinstance(reply, bytes) else codec.encode(reply))
 
     def refuse(self, request_id: Any, refusal: Refused) -> None:
         """Answers an error; closes after a violation."""
@@ -247,7 +248,8 @@ class ServerSession:
         return int(self.parts.now() * 1000)
 
 
-Handler = Callable[[ServerSession, Any], Awaitable[m.Reply | bytes]]
+# Answers a packet, a line already encoded, or nothing where it has delivered its reply itself.
+Handler = Callable[[ServerSession, Any], Awaitable[m.Reply | bytes | None]]
 
 _BEFORE: Final = frozenset({State.GREETED})
 _ACCOUNT: Final = frozenset({State.NO_DEVICE, State.READY})

@@ -161,7 +161,7 @@ async def _peer(session: ServerSession, room: str) -> str | None:
 # --- catching up ------------------------------------------------------------------------------------------------------
 
 
-async def sync(session: ServerSession, request: m.Sync) -> m.Reply:
+async def sync(session: ServerSession, request: m.Sync) -> None:
     """Where everything stands; then, beside other requests, what was missed, and `live` for each conversation."""
     parts = session.parts
     first_connection = False
@@ -171,7 +171,7 @@ async def sync(session: ServerSession, request: m.Sync) -> m.Reply:
         first_connection = parts.broker.connect(session)
     records = list(await parts.store.conversations(session.user))
     if session.gone or not session.connected:
-        return m.Reply(id=request.id)
+        return
     same_epoch = request.epoch in (None, parts.store.epoch)
     states, work = [], []
     for record in records:
@@ -183,10 +183,12 @@ async def sync(session: ServerSession, request: m.Sync) -> m.Reply:
             work.append((record, parts.broker.subscribe(session, record.room, cursor)))
     if first_connection:
         rooms.came_online(session, records)
+    # The reply goes first: what streams is newer than what it says.
+    reply = m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states))
+    session.peer.deliver(codec.encode(reply))
     Deferred.fromCoroutine(_catch_up(session, work)).addErrback(
         lambda failure: session.log.failure("catching up failed", failure=failure)
     )
-    return m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states))
 
 
 def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
@@ -204,7 +206,6 @@ def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
 
 async def _catch_up(session: ServerSession, work: list[tuple[ConversationRecord, Subscription]]) -> None:
     """Streams what was missed, conversation by conversation, no faster than the reader reads."""
-    await session.peer.drained()  # the reply of `sync` goes first
     for record, subscription in work:
         try:
             await _stream(session, record, subscription)

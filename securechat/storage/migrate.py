@@ -129,17 +129,14 @@ def _apply(path: Path, steps: list[str], version: int) -> None:
 
 
 def _step(connection: sqlite3.Connection, number: int, sql: str) -> None:
-    """One step, all of it or nothing."""
+    """One step, all of it or nothing: where it raises, closing the connection takes the rest back."""
     marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
-    try:
-        # One script: executescript would first commit a transaction opened before it.
-        connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\n{marks}")
-        # Steps run without enforcement of references, for a table is rebuilt by dropping it: check them now.
-        if connection.execute("PRAGMA foreign_key_check").fetchone():
-            raise sqlite3.IntegrityError("it leaves rows that refer to nothing")
-        connection.execute("COMMIT")
-    finally:
-        connection.rollback()  # does nothing after the commit
+    # One script: executescript would first commit a transaction opened before it.
+    connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\n{marks}")
+    # Steps run without enforcement of references, for a table is rebuilt by dropping it: check them now.
+    if connection.execute("PRAGMA foreign_key_check").fetchone():
+        raise sqlite3.IntegrityError("it leaves rows that refer to nothing")
+    connection.execute("COMMIT")
 
 
 def _copy(connection: sqlite3.Connection, copy: Path) -> None:

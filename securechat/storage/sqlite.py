@@ -128,8 +128,8 @@ class SQLiteStore(ChatStore):
             return
         writer, reader = self._pools
         self._pools = None
-        await self._reads.close()
-        await self._writes.close()
+        for answered in (self._writes.close(), self._reads.close()):  # from here on both refuse
+            await answered
         reader.close()
         try:
             await writer.runInteraction(_checkpoint)

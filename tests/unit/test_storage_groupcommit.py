@@ -236,6 +236,17 @@ class GroupCommitTests(PoolCase):
         self.assertEqual(1, self.undone)
         self.flushLoggedErrors(sqlite3.OperationalError)
 
+    def test_locked_from_the_start(self) -> None:
+        """What an operation read stays true until it is committed: nobody writes in between."""
+
+        def add_one(cursor: Cursor) -> str:
+            cursor.execute("SELECT count(*) FROM t")
+            self.other.execute("PRAGMA busy_timeout = 0")
+            error = self.assertRaises(sqlite3.OperationalError, self.other.execute, "INSERT INTO t VALUES (9)")
+            return str(error)
+
+        self.assertIn("locked", self.successResultOf(self.commits.submit(add_one)))
+
     def test_locked(self) -> None:
         """While a tool on the same file holds its lock for too long, everybody is asked to try again."""
         self.pool.connection.execute("PRAGMA busy_timeout = 0")

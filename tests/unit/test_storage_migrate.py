@@ -144,6 +144,15 @@ class UpgradeTests(MigrateCase):
         (self.schema / "0001.sql").rename(with_the_old_steps / "0001.sql")
         migrate.upgrade(copy, with_the_old_steps)
 
+    def test_copy_is_on_disk(self) -> None:
+        """The copy and its name are on disk before the first step: a power cut during the upgrade leaves it."""
+        synced: list[int] = []
+        self.patch(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+        self.step(2, "DELETE FROM missing;")
+        self.refusal()
+        copy = self.directory / "chat.db.before-2"
+        self.assertEqual([copy.stat().st_ino, self.directory.stat().st_ino], synced)
+
     def test_no_room_for_the_copy(self) -> None:
         """Without a copy there is no upgrade: where it cannot be made, nothing happens."""
         (self.directory / "chat.db.before-2").mkdir()
@@ -216,11 +225,12 @@ class RefusedTests(MigrateCase):
 
     def test_another_programs(self) -> None:
         """Another program's database is refused, whether it marks its files or not."""
-        for mark in (0, 7):
+        for application, version in ((0, 0), (7, 0), (7, 1), (migrate.APPLICATION_ID, 0)):
             self.path.unlink(missing_ok=True)
             with closing(sqlite3.connect(self.path)) as connection:
                 connection.execute("CREATE TABLE theirs (a)")
-                connection.execute(f"PRAGMA application_id = {mark}")
+                connection.execute(f"PRAGMA application_id = {application}")
+                connection.execute(f"PRAGMA user_version = {version}")
             self.assertUntouched("another program")
 
     def test_old_sqlite(self) -> None:

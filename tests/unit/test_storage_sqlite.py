@@ -56,13 +56,26 @@ class OpenTests(StoreCase):
         """With another key file it does not start, and says so."""
         kek = KeyEncryptionKeys(new_key_file())
         error = self.assertRaises(StartupError, self.make_store, kek=kek)
-        self.assertIn("key file", str(error))
+        self.assertIn("--key-file", str(error))
 
     def test_newer_key_before_the_old(self) -> None:
         """A key file with a new key before the old one opens what the old one sealed."""
         old = self.KEY_FILE.splitlines()[-1]
         kek = KeyEncryptionKeys(f"{new_key_file()}{old}\n")
         self.assertEqual(self.store.epoch, self.make_store(kek=kek).epoch)
+
+    def test_newest_data_key(self) -> None:
+        """Of several data keys the newest seals, and each opens what it sealed."""
+        self.gather(*BOTH)
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        dek = KeyEncryptionKeys(self.KEY_FILE).wrap_new()
+        self.writer.connection.execute("INSERT INTO dek (wrapped, created) VALUES (?, 1)", (dek,))
+        self.store = self.make_store()
+        self.do(self.store.append(new_message("alice", BOTH, 2)))
+        rows = self.writer.connection.execute("SELECT dek_id FROM message ORDER BY seq").fetchall()
+        self.assertEqual([(1,), (2,)], rows)
+        page = self.do(self.store.read("bob", "ops", after=0, before=None, limit=9, max_bytes=10**6))
+        self.assertEqual(2, len(page.messages))
 
     def test_damaged_inside(self) -> None:
         """A database whose own tables cannot be read is refused with what to do."""
@@ -204,20 +217,34 @@ class CloseTests(StoreCase):
         names = {path.name for path in self.path.parent.glob(f"{self.path.name}*")}
         self.assertEqual({self.path.name}, names)
 
+    def test_one_file_beside_a_tool(self) -> None:
+        """Also while another program has the file open, everything moves into it."""
+        self.gather(*BOTH)
+        with closing(sqlite3.connect(self.path)) as tool:
+            tool.execute("SELECT count(*) FROM account").fetchone()
+            self.successResultOf(self.store.close())
+            self.assertEqual(0, self.path.with_name(f"{self.path.name}-wal").stat().st_size)
+
     def test_waits_for_what_was_asked(self) -> None:
         """What was asked before is answered first; what comes after is refused."""
         self.register("alice")
         threads = self.writer.threads
-        threads.held = True
+        reader = self.pools[1].threads
+        threads.held = reader.held = True
         first = self.start(self.store.join("alice", "ops", 1))
         second = self.start(self.store.join("alice", "more", 1))
+        reading = self.start(self.store.rooms("alice"))
         closed = self.store.close()
         self.assertRefused(TRY_AGAIN, self.store.join("alice", "late", 1), retry_after=2.0)
         self.assertRefused(TRY_AGAIN, self.store.account("alice"), retry_after=2.0)
         while threads.waiting:
             self.assertNoResult(closed)
             threads.run_next()
+        self.assertNoResult(closed)
+        reader.run_next()
+        threads.run_next()
         self.successResultOf(closed)
+        self.assertEqual(2, len(self.successResultOf(reading)))
         self.assertTrue(self.successResultOf(first).created and self.successResultOf(second).created)
 
     def test_twice(self) -> None:

@@ -27,7 +27,11 @@ class Mask(Processor):
     """Hides a password that is typed on the line of a command."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        line = masked(transformation_input.document.text).split("\n")[transformation_input.lineno]
+        typed = transformation_input.document.text
+        hidden = masked(typed)
+        if hidden == typed:
+            return Transformation(transformation_input.fragments)
+        line = hidden.split("\n")[transformation_input.lineno]
         shown = explode_text_fragments(transformation_input.fragments)
         for place, character in enumerate(line[: len(shown)]):
             if character == "*":

@@ -7,8 +7,10 @@ from datetime import tzinfo
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
 from securechat.client.commands import Typed, has_secret, parse, safe_for_history
@@ -88,6 +90,7 @@ class PlainView(LineReceiver):
         self._turns: Turns | None = None
         self._status: Exit | None = None
         self._writable = False
+        self._stopping = False
 
     # What the core sees.
 
@@ -179,24 +182,22 @@ class PlainView(LineReceiver):
         if rest and not self._skipping:
             self.lineReceived(rest.removesuffix(b"\r"))
         self._questions.close()
-        if self._turns is not None:
+        if self._turns is not None and not self._stopping:
             self._turns.no_more()
 
     def writeConnectionLost(self) -> None:
         """Nobody reads the output any more. Twisted would go on for ever; this ends the run itself."""
         self._writable = False
-        status, why = self._console.why_output_ended()
-        if why:
-            self.show(Failure(why, status))
-        if self._turns is not None:
-            self._turns.stop(status)
+        if self._turns is not None and not self._stopping:
+            self._turns.stop(self._why_ended())
 
     def connectionLost(self, reason: Any = None) -> None:
-        """All is written, or the reactor stops."""
+        """All is written, or could not be, or the reactor stops."""
         self._writable = False
         self._questions.close()
         if self._status is not None:
-            self._finish(self._status)
+            failed = isinstance(reason, Reason) and isinstance(reason.value, ConnectionLost)
+            self._finish(self._status or (self._why_ended() if failed else Exit.OK))
 
     # Reading.
 
@@ -247,9 +248,17 @@ class PlainView(LineReceiver):
             self.transport.write(data)
 
     def _quiet(self) -> None:
-        """The reactor stops: leave the terminal as it was."""
+        """The reactor stops: leave the terminal as it was. That the descriptors end now means nothing."""
+        self._stopping = True
         self._questions.close()
         self._console.echo(True)
+
+    def _why_ended(self) -> Exit:
+        """The status after standard output was lost; says why if that is worth a word."""
+        status, why = self._console.why_output_ended()
+        if why:
+            self.show(Failure(why, status))
+        return status
 
     def _hang_up(self) -> None:
         if self._turns is not None:
@@ -267,4 +276,5 @@ class PlainView(LineReceiver):
             self._finish(status)
 
     def _finish(self, status: Exit) -> None:
-        self._console.close().addCallback(lambda _: self._done(status))
+        if not self._stopping:
+            self._console.close().addCallback(lambda _: self._done(status))
