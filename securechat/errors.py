@@ -106,7 +106,7 @@ STALE_HEAD: Final = Code(
     "stale_head", "The members of {room} changed meanwhile. Seal the message for the present ones.", stored_nothing=True
 )
 STALE_KEYS: Final = Code(
-    "stale_keys", "The keys of {users} changed meanwhile. Fetch them and seal again.", stored_nothing=True
+    "stale_keys", "Keys of members changed meanwhile. Fetch them and seal again.", stored_nothing=True
 )
 BAD_AUDIENCE: Final = Code(
     "bad_audience", "The message is not sealed for exactly the members of {room}.", stored_nothing=True

@@ -226,7 +226,10 @@ class ServerLink:
             return
         first, self._first = self._first, None
         where = join_address(self.line.host, self.line.port)
-        self.stop()
+        # This is called from inside the service, which then cannot be stopped yet.
+        service, self._service = self._service, None
+        if service is not None:
+            self._reactor.callLater(0, service.stopService)
         if failure.check(SecureChatError):
             first.errback(failure)
         elif failure.check(ConnectionRefusedError):

@@ -213,11 +213,11 @@ class ChatCore:
             return self.link.protocol
         self._tell_status("connecting")
         ask = self.view.ask if self.view.interactive else None
-        self.link = self._make_link(self.reactor, self.line, self.directory, self, ask=ask)
+        link = self.link = self._make_link(self.reactor, self.line, self.directory, self, ask=ask)
         try:
-            protocol = await self.link.connect()
+            protocol = await link.connect()
         except BaseException:
-            self.changed_server = self.link.judge.changed
+            self.changed_server = link.judge.changed
             self.link = None
             self._tell_status()
             raise

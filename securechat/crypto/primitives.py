@@ -27,7 +27,7 @@ NONCE_BYTES: Final = 12
 
 # y of the points of small order on edwards25519: a signature by such a "key" proves nothing.
 _P: Final = 2**255 - 19
-_Y8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7  # y of a point of order 8
+_Y8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7  # y of a point of order 8
 _SMALL_ORDER_Y: Final = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 PREFIX: Final = b"SecureChat 1 "
@@ -244,12 +244,13 @@ def strict_json(data: bytes, spec: dict[str, type | tuple[type, ...]], *, depth:
             level -= 1
     try:
         value = json.loads(
-            data,
+            data.decode("ascii"),  # from bytes it would guess an encoding: UTF-16 of ASCII is ASCII bytes, too
             object_pairs_hook=_no_duplicates,
             parse_float=_no_float,
             parse_int=_small_int,
             parse_constant=_no_float,
         )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails on a lone surrogate
     except (ValueError, RecursionError):
         raise InvalidKey("a signed object is not strict JSON") from None
     if type(value) is not dict or set(value) != set(spec):
@@ -273,7 +274,7 @@ def _no_float(text: str) -> Any:
 
 
 def _small_int(text: str) -> int:
-    value = int(text) if len(text) <= 16 else -1
+    value = int(text) if len(text) <= 16 and text != "-0" else -1
     if not 0 <= value < 2**53:
         raise ValueError("integer out of range")
     return value

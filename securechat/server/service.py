@@ -87,6 +87,8 @@ class ChatServerService(Service):
         try:
             self._start()
         except StartupError as error:
+            if self._store is not None:
+                self._store.close()
             self._undo()
             if not self._foreground():
                 raise
@@ -248,8 +250,8 @@ class ChatServerService(Service):
         if self._passwords is not None:
             self._passwords.stop()
             self._passwords = None
-        self._data.admin_socket.unlink(missing_ok=True)
         if self._lock is not None:
+            self._data.admin_socket.unlink(missing_ok=True)  # without the lock it is another daemon's
             os.close(self._lock)
             self._lock = None
 

@@ -97,15 +97,13 @@ def encode(packet: Packet) -> bytes:
     return _encode(packet) + b"\n"
 
 
-_FAILED_FIELDS: Final = ("retry_after", "expected", "head", "version")
+_FAILED_FIELDS: Final = ("retry_after", "expected", "head", "version", "users")
 
 
 def encode_refusal(request_id: Any, refusal: Refused) -> bytes:
     """The reply to a request that is refused."""
     data = refusal.data
     fields: dict[str, Any] = {name: data[name] for name in _FAILED_FIELDS if name in data}
-    if isinstance(data.get("names"), tuple):
-        fields["users"] = data["names"]
     return encode(Failed(id=request_id, code=refusal.code.name, msg=str(refusal), **fields))
 
 

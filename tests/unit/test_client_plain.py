@@ -520,7 +520,7 @@ class QuestionTests(PlainCase):
     def test_ask_secret(self) -> None:
         """The echo is off while the answer is typed, and on again when it is there."""
         self.begin()
-        answer = self.view.ask_secret("Password:")
+        answer = self.view.ask_secret("Password: ")
         self.assertEqual([False], self.console.echoes)
         self.type("hunter2\n")
         self.assertEqual([False, True], self.console.echoes)

@@ -550,7 +550,7 @@ class QuestionTests(PromptCase):
         """Asterisks; and no way to get at it afterwards: history, clipboard."""
 
         async def steps() -> None:
-            answer = self.view.ask_secret("Password:")
+            answer = self.view.ask_secret("Password: ")
             await self.press("hunter3" + CTRL_U)
             await self.press("hunter2", shows="Password: *******")
             self.view.show(Notice("meanwhile"))

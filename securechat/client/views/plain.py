@@ -220,7 +220,7 @@ class PlainView(LineReceiver):
 
     def _pose(self, question: Question) -> None:
         """Puts a question; a line typed ahead was meant for it, and must not go to a room."""
-        self._write(f"{clean(question.text)} ", error=not self._console.output_is_terminal)
+        self._write(f"{clean(question.text).rstrip()} ", error=not self._console.output_is_terminal)
         ahead = self._turns.take() if self._turns is not None else None
         if ahead is not None:
             self._questions.answer(ahead)

@@ -292,7 +292,7 @@ class PromptView:
     def _message(self) -> StyleAndTextTuples:
         question = self._questions.first
         if question is not None:
-            return [("class:question", f"{clean(question.text)} ")]
+            return [("class:question", f"{clean(question.text).rstrip()} ")]
         status = self._status
         where = f"[{clean(status.room, name=True)}] " if status.room else ""
         states = [] if status.link == "online" else [clean(status.link, name=True)]

@@ -139,8 +139,8 @@ class Turns:
                 await self._patiently(running)
 
     def _note(self, status: Exit) -> None:
-        """Remembers the first failure of a script."""
-        if self._script and status is not Exit.OK:
+        """Remembers the first failure of a script; what fails because the run was ended is none."""
+        if self._script and status is not Exit.OK and not self._over:
             self._failed = self._failed or status
             self._over = self._over or not self._keep_going
 
