@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from msgspec import UNSET
+from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred
 
 from securechat.client.profile import ClientDir, Profile
@@ -102,6 +103,7 @@ class Workshop:
     Attributes:
         run: calls a function in a thread.
         ask_code: asks for the recovery code; None where nobody is there.
+        pool: makes the local store's pool of connections.
     """
 
     directory: ClientDir
@@ -110,6 +112,7 @@ class Workshop:
     forge: KeyForge
     now_ms: Callable[[], int]
     ask_code: Callable[[], Awaitable[str | None]]
+    pool: Callable[..., ConnectionPool] = ConnectionPool
 
 
 @dataclass
@@ -402,7 +405,7 @@ async def _open(
     reply: m.LoginOk,
 ) -> OpenAccount:
     own = _own_keys(reply.keys, profile, keys.ik)
-    store = LocalStore(profile.database, ks.RecordSealer(data_key), reactor=shop.reactor)
+    store = LocalStore(profile.database, ks.RecordSealer(data_key), reactor=shop.reactor, pool=shop.pool)
     try:
         records = await store.load()
     except BaseException:

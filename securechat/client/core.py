@@ -380,6 +380,7 @@ class ChatCore:
                 # Another device of this account joined; what comes now is for this one too.
                 conversation = self.conversations.ensure(event.room)
                 conversation.live = True
+                conversation.first = conversation.cursor = 0 if event.first is UNSET else event.first
             if conversation is None:
                 return
             version = 0

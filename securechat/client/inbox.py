@@ -106,14 +106,23 @@ class Inbox:
         """Shows nothing more; what waits comes again by `sync`."""
         self._stopped = True
         self._queue.clear()
+        for waiter in list(self._waiters):
+            self._tell(waiter)
 
     def shown(self) -> Deferred[None]:
         """Fires when everything queued so far was shown."""
         done: Deferred[None] = Deferred()
-        self.put(lambda: done.callback(None))
+        self._waiters.append(done)
         if self._stopped:
-            done.callback(None)
+            self._tell(done)
+        else:
+            self.put(lambda: self._tell(done))
         return done
+
+    def _tell(self, waiter: Deferred[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            waiter.callback(None)
 
     def _rest(self, result: object) -> None:
         self._working = False

@@ -140,6 +140,9 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
     core.answer(f"Logged in as {user}.")
     if account.fresh:
         core.notice("Your keys came back from the backup; this is a new device of your account.")
+    rooms = core.conversations.rooms()
+    if rooms and core.view.interactive:
+        core.notice(f"Your rooms: {', '.join(rooms)}. /join ROOM makes one of them active.")
     waiting = len(core.outbox.pending()) if core.outbox is not None else 0
     if waiting:
         core.notice(f"{waiting} messages of an earlier time are being sent.")
@@ -294,6 +297,8 @@ async def do_join(core: ChatCore, name: str) -> None:
         if reply.first and not reply.created:
             core.show(Unshown(room, reply.first, BEFORE_JOIN))
         await core.prepare(conversation)
+    elif core.conversations.active != room:
+        core.answer(f"{room} is active.")
     core.conversations.activate(room)
     core.status_changed()
 

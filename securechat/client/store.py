@@ -6,9 +6,10 @@ A reader of the disk sees how many records there are and how long they are.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +32,20 @@ class LocalStore:
         path: the database file; made if it is not there.
         sealer: under the profile's data key.
         reactor: for the pool of one thread that does all of it, in order.
+        pool: makes that pool.
     """
 
-    def __init__(self, path: Path, sealer: RecordSealer, *, reactor: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sealer: RecordSealer,
+        *,
+        reactor: Any,
+        pool: Callable[..., adbapi.ConnectionPool] = adbapi.ConnectionPool,
+    ) -> None:
         self._sealer = sealer
-        self._pool = adbapi.ConnectionPool(
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would use the umask's mode
+        self._pool = pool(
             "sqlite3",
             str(path),
             cp_min=1,
@@ -75,9 +85,16 @@ class LocalStore:
         return rows
 
     @classmethod
-    async def make(cls, path: Path, rows: list[tuple[bytes, bytes]], *, reactor: Any) -> None:
+    async def make(
+        cls,
+        path: Path,
+        rows: list[tuple[bytes, bytes]],
+        *,
+        reactor: Any,
+        pool: Callable[..., adbapi.ConnectionPool] = adbapi.ConnectionPool,
+    ) -> None:
         """A store of these sealed records."""
-        store = cls(path, RecordSealer(bytes(32)), reactor=reactor)
+        store = cls(path, RecordSealer(bytes(32)), reactor=reactor, pool=pool)
         try:
             await store._pool.runInteraction(_write, rows, [])
         finally:

@@ -69,6 +69,6 @@ async def import_keys(shop: Workshop, path: Path, passphrase: str) -> Profile:
         raise CannotTransfer(f"This machine has keys of {keystore.user} already, in {profile.path}.")
     profile.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = [(p.unb64(filed), p.unb64(sealed)) for filed, sealed in inner["records"]]
-    await LocalStore.make(profile.database, rows, reactor=shop.reactor)
+    await LocalStore.make(profile.database, rows, reactor=shop.reactor, pool=shop.pool)
     profile.write_keystore(keystore)
     return profile

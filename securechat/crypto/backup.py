@@ -93,7 +93,7 @@ def open_backup(key: bytes, blob: bytes, *, srv: str, user: str, version: int) -
             list_version=int(fields["ver"]),
             pins=dict(fields["pins"]),
         )
-    except (KeyError, TypeError, ValueError, InvalidKey):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, InvalidKey):
         raise WrongSecret("this backup opens, but holds no account keys") from None
 
 

@@ -82,7 +82,7 @@ class Keystore:
                 raise InvalidKey("this keystore was made by a newer client: use that one")
             slots = tuple(Slot(p.unb64(slot["salt"]), p.unb64(slot["key"])) for slot in fields["slots"])
             return cls(str(fields["srv"]), str(fields["user"]), slots, p.unb64(fields["box"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidKey("this file is not a keystore") from None
 
     def open_slot(self, slot: Slot, keystore_key: bytes) -> bytes:
@@ -91,14 +91,15 @@ class Keystore:
 
     def open_box(self, data_key: bytes) -> ProfileKeys:
         """The keys. Raises WrongSecret, InvalidKey."""
-        fields = json.loads(p.unseal(_box_key(data_key), self.box, _box_context(self.srv, self.user)))
+        plain = p.unseal(_box_key(data_key), self.box, _box_context(self.srv, self.user))
         try:
+            fields = json.loads(plain)
             return ProfileKeys(
                 device=p.ed25519_from_seed(p.unb64(fields["dk"])),
                 rsa_keys=tuple(p.load_rsa_private(p.unb64(der)) for der in fields["rks"]),
                 ik=p.unb64(fields["ik"]),
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise WrongSecret("this keystore opens, but holds no keys") from None
 
     def with_slot(self, slot: Slot) -> Keystore:

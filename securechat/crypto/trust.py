@@ -76,7 +76,7 @@ class Pin:
                 str(fields["digest"]),
                 None if claimed is None else p.unb64(claimed),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise InvalidKey("this pin is damaged") from None
 
 

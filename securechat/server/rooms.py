@@ -27,6 +27,7 @@ async def join(session: ServerSession, request: m.Join) -> m.Reply:
             type="joined",
             user=session.user,
             head=joined.head,
+            first=joined.first,
             keys=m.KeyBundle.of(bundles[session.user]),
         )
         parts.broker.announce(request.room, codec.encode(event)[:-1], skip=session)

@@ -435,13 +435,15 @@ class Hello(Event, tag="hello"):
 class RoomEvent(Event, tag="room"):
     """Something about the people of a room: `joined` (with their keys), `left`, `online` or `offline`.
 
-    `head` comes with the first two: the membership after it.
+    `head` comes with the first two: the membership after it. `first` comes with `joined`: the newest message then,
+    so that another connection of the newcomer knows where the room begins for it.
     """
 
     room: Name
     type: str
     user: Name
     head: Count | UnsetType = UNSET
+    first: Count | UnsetType = UNSET
     keys: KeyBundle | UnsetType = UNSET
 
 
