@@ -67,6 +67,8 @@ class BoundedLineReceiver(LineReceiver):
 
     def _take_lines(self) -> None:
         self._turn = None
+        if self.closing:  # since the last turn
+            return
         taken = 0
         try:
             for line in self.received.lines():
@@ -344,7 +346,7 @@ def split_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    odd = not text.isprintable() or " " in text or text.endswith(":") or "@" in text
+    odd = not text.isprintable() or text.endswith(":") or any(mark in text for mark in " @?#")
     if not host or parts.path or odd:
         raise BadAddress(
             f"{text!r} is not an address. Write HOST:PORT, as 127.0.0.1:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}."

@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import UTC
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from msgspec.structs import replace as replace_fields
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.defer import Deferred
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.test.iosim import FakeTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from securechat.chat.broker import RoomBroker
+from securechat.client.connection import ServerLink
+from securechat.client.core import ChatCore
+from securechat.client.display import render
+from securechat.client.profile import ClientDir
+from securechat.client.view import Item, Status
+from securechat.crypto import primitives
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
-from securechat.crypto.identity import SignedBundle, SignedCertificate
-from securechat.errors import Refused
+from securechat.crypto.identity import (
+    AccountKeys,
+    SignedBundle,
+    SignedCertificate,
+    certify_device,
+    login_proof,
+    server_id,
+    sign_device_list,
+    verify_bundle,
+)
+from securechat.crypto.passwords import Stretched, stretch
+from securechat.crypto.primitives import (
+    b64url,
+    ed25519_from_seed,
+    ed25519_public,
+    key_id,
+    load_rsa_private,
+    new_rsa,
+    rsa_private_der,
+    rsa_public_der,
+)
+from securechat.errors import Code, Exit, Refused
+from securechat.link import ConnectLine
+from securechat.server.checks import Admission, PasswordChecks
+from securechat.server.protocol import ChatServerFactory, ConnectionLimits, SharedLimits
+from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
 from securechat.storage.interface import Backup, NewAccount, NewKeys, NewMessage
 from securechat.storage.sqlite import SQLiteStore
+from securechat.wire import codec
+from securechat.wire import messages as m
+from securechat.wire.codec import encode
+from securechat.wire.messages import Failed, Packet
 
 T = TypeVar("T")
 
@@ -237,3 +288,805 @@ class StoreCase(SynchronousTestCase):
         self.register(*users)
         for user in users:
             self.do(self.store.join(user, room, 1))
+
+
+# --- crypto: keys that are the same in every run, and who holds them --------------------------------------
+
+VECTORS: Final = Path(__file__).parent / "vectors"
+
+
+def figures(name: str) -> Any:
+    """The contents of a file in tests/vectors."""
+    return json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The same bytes with one bit changed."""
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def signing_key(*words: object) -> Ed25519PrivateKey:
+    """The Ed25519 key that only these words give."""
+    return ed25519_from_seed(hashlib.sha256(repr(words).encode()).digest())
+
+
+@cache
+def rsa_key(number: int = 0) -> RSAPrivateKey:
+    """One of three RSA-3072 keys; a check of its arithmetic at each start would take longer than most tests."""
+    key = load_der_private_key(
+        base64.b64decode(figures("keys")["rsa"][number]), None, unsafe_skip_rsa_key_validation=True
+    )
+    assert isinstance(key, RSAPrivateKey)
+    return key
+
+
+def rsa_public(*words: object) -> bytes:
+    """DER of an RSA-3072 public key that only these words give, and whose private half nobody has."""
+    modulus = int.from_bytes(hashlib.shake_256(repr(words).encode()).digest(384), "big") | 1 << 3071 | 1
+    return rsa_public_der(RSAPublicNumbers(65537, modulus).public_key())
+
+
+SERVER_KEY: Final = signing_key("server")
+SRV: Final = server_id(ed25519_public(SERVER_KEY))
+
+
+class Person:
+    """Somebody with an account: the private keys, and what is signed with them.
+
+    Args:
+        rk_der: the RSA public key; one without a private half where it is left out.
+        generation: another one is another identity of the same name.
+    """
+
+    def __init__(self, user: str, *, srv: str = SRV, rk_der: bytes | None = None, generation: int = 1) -> None:
+        self.user = user
+        self.srv = srv
+        self.generation = generation
+        self.identity = signing_key("identity", user, generation)
+        self.ik = ed25519_public(self.identity)
+        self.rk_der = rk_der or rsa_public(user, generation)
+        self.kid = key_id(self.rk_der)
+
+    def device(self, number: int = 1) -> Ed25519PrivateKey:
+        """The key of a device."""
+        return signing_key("device", self.user, self.generation, number)
+
+    def dev(self, number: int = 1) -> str:
+        """The id of a device."""
+        return key_id(ed25519_public(self.device(number)))
+
+    def certificate(self, number: int = 1) -> SignedCertificate:
+        """The certificate of a device."""
+        return certify_device(
+            identity=self.identity,
+            device=self.device(number),
+            srv=self.srv,
+            user=self.user,
+            name=f"device {number}",
+            created=1_700_000_000_000 + number,
+        )
+
+    def bundle(
+        self,
+        version: int = 1,
+        devices: Sequence[int] = (1,),
+        *,
+        previous: str | None = None,
+        revoked: Sequence[int] = (),
+        rk_der: bytes | None = None,
+    ) -> SignedBundle:
+        """A signed device list; one above number 1 follows those with the same devices."""
+        if previous is None:
+            previous = "" if version == 1 else self.keys(version - 1, devices).digest
+        return sign_device_list(
+            identity=self.identity,
+            srv=self.srv,
+            user=self.user,
+            version=version,
+            previous=previous,
+            rk_der=rk_der or self.rk_der,
+            certificates=[self.certificate(number) for number in devices],
+            revoked=[self.dev(number) for number in revoked],
+        )
+
+    def keys(self, version: int = 1, devices: Sequence[int] = (1,), **changes: Any) -> AccountKeys:
+        """What a verified bundle says."""
+        return verify_bundle(self.bundle(version, devices, **changes), srv=self.srv, user=self.user)
+
+
+# --- clients: several of them and a server, joined in memory ----------------------------------------------
+
+START: Final = 1_700_000_000  # seconds since 1970, when every test begins
+PASSWORD: Final = "secretpassword"
+ADDRESS: Final = ConnectLine("127.0.0.1", 12345, tls=False)
+
+
+class MemoryView:
+    """A view that keeps what it is shown, and answers questions from what the test has prepared."""
+
+    def __init__(self, *, interactive: bool = True) -> None:
+        self.interactive = interactive
+        self.items: list[Item] = []
+        self.states: list[Status] = []
+        self.asked: list[str] = []
+        self.answers: list[str | Deferred[str | None]] = []
+        self._taken = 0
+
+    def show(self, item: Item) -> None:
+        """As View's."""
+        self.items.append(item)
+
+    def status(self, status: Status) -> None:
+        """As View's."""
+        self.states.append(status)
+
+    def ask(self, question: str) -> Deferred[str | None]:
+        """As View's: the next prepared answer, or None."""
+        self.asked.append(question)
+        answer = self.answers.pop(0) if self.answers else None
+        return answer if isinstance(answer, Deferred) else succeed(answer)
+
+    def ask_secret(self, question: str) -> Deferred[str | None]:
+        """The same."""
+        return self.ask(question)
+
+    def take(self) -> list[str]:
+        """What was shown since the last call, as lines of text."""
+        new, self._taken = self.items[self._taken :], len(self.items)
+        return [line for item in new for line in render(item, tz=UTC)]
+
+    @property
+    def text(self) -> str:
+        """All that was ever shown or asked."""
+        return "\n".join([*(line for item in self.items for line in render(item, tz=UTC)), *self.asked])
+
+
+class MemoryEnd(FakeTransport):
+    """One end of a connection in memory, which loses what waits in it when it is aborted."""
+
+    def abortConnection(self) -> None:
+        """As a TCP transport's."""
+        self.stream.clear()
+        self.disconnecting = True
+
+
+class Wire:
+    """One connection between a client and the server; `move` hands over what either wrote, line by line.
+
+    Attributes:
+        asked, told: what the client, and what the server, has said so far.
+        held: while set, nothing moves.
+    """
+
+    def __init__(self, network: Network, client: Any, server: Any) -> None:
+        self._network = network
+        self.asked: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []
+        self.held = False
+        self.open = True
+        self._unanswered: set[Any] = set()
+        self._client, self._server = client, server
+        self.client = MemoryEnd(client, False)
+        self.server = MemoryEnd(server, True, peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
+        server.makeConnection(self.server)
+        client.makeConnection(self.client)
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of all that the client asked for."""
+        return [request["cmd"] for request in self.asked]
+
+    def move(self) -> bool:
+        """Hands over what waits; whether there was anything."""
+        if self.held or not self.open:
+            return False
+        lines = (self.client.getOutBuffer() or b"").splitlines(keepends=True)
+        for line in lines:
+            if self.open:
+                self._ask(line)
+        told = (self.server.getOutBuffer() or b"").splitlines(keepends=True)
+        for line in told:
+            if self.open:
+                self._tell(line)
+        if lines or told:
+            return True
+        if self.open and (self.client.disconnecting or self.server.disconnecting):
+            self.cut(ConnectionDone())
+            return True
+        return False
+
+    def cut(self, why: Exception | None = None) -> None:
+        """Ends the connection for both ends; nothing that waits in it arrives."""
+        if self.open:
+            self.open = False
+            self.client.disconnecting = self.server.disconnecting = True
+            self._server.connectionLost(Failure(why or ConnectionLost()))
+            self._client.connectionLost(Failure(why or ConnectionLost()))
+
+    def _ask(self, line: bytes) -> None:
+        request = json.loads(line)
+        self.asked.append(request)
+        faults = self._network.faults.get(request["cmd"])
+        fault = faults.pop(0) if faults else None
+        if fault == "lost":
+            self.cut()
+        elif isinstance(fault, Failed):
+            self.say(replace_fields(fault, id=request["id"]))
+        else:
+            if fault == "unanswered":
+                self._unanswered.add(request["id"])
+            self._server.dataReceived(line)
+
+    def _tell(self, line: bytes) -> None:
+        said = json.loads(line)
+        if "event" not in said and said.get("id") in self._unanswered:
+            self.cut()
+            return
+        for change in self._network.changes:
+            said, before = change(said), said
+            if said is None:
+                return
+            if said is not before:
+                line = json.dumps(said).encode() + b"\n"
+        self.told.append(said)
+        self._client.dataReceived(line)
+
+    def say(self, packet: Packet | bytes) -> None:
+        """Gives the client a line as if from the server."""
+        self._client.dataReceived(packet if isinstance(packet, bytes) else encode(packet))
+
+
+@implementer(IStreamClientEndpoint)
+class Network:
+    """Where the clients of one test connect to, and what may go wrong there.
+
+    Attributes:
+        server: makes the server's end of each connection.
+        failure: how a connection attempt fails; None: it does not.
+        wires: all connections there ever were.
+        faults: by command, what happens to its next requests: "lost", "unanswered", or what is answered instead of
+            passing it on; None for nothing.
+        changes: what each line from the server is put through; None drops it.
+    """
+
+    def __init__(self) -> None:
+        self.server: Any = None
+        self.failure: Exception | None = None
+        self.wires: list[Wire] = []
+        self.faults: dict[str, list[Any]] = {}
+        self.changes: list[Callable[[dict[str, Any]], dict[str, Any] | None]] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """As an endpoint's."""
+        if self.failure is not None:
+            return fail(self.failure)
+        address = IPv4Address("TCP", "127.0.0.1", 12345)
+        client = factory.buildProtocol(address)
+        self.wires.append(Wire(self, client, self.server.buildProtocol(address)))
+        return succeed(client)
+
+    def refuse(self, command: str, code: Code, times: int = 1, **fields: Any) -> None:
+        """The next requests of that name are refused, without the server's knowing of them."""
+        shown = {"retry_after": 1.0, "room": "general", "user": "somebody", "expected": 1, "version": 1} | fields
+        answer = Failed(code=code.name, msg=code.text.format(**shown), **fields)
+        self.faults.setdefault(command, []).extend([answer] * times)
+
+    def go_down(self) -> None:
+        """The server is gone: every connection breaks, and none can be made."""
+        self.failure = ConnectionRefusedError()
+        for wire in self.wires:
+            wire.cut()
+
+    def come_back(self) -> None:
+        """The server is there again."""
+        self.failure = None
+
+
+class NoHashing:
+    """Stands in for PasswordChecks: what it calls a hash is none."""
+
+    async def verify(self, token: str, stored: str | None) -> bool:
+        """As PasswordChecks'."""
+        return stored == f"hash of {token}"
+
+    async def hash(self, token: str) -> str:
+        """The same."""
+        return f"hash of {token}"
+
+    def needs_rehash(self, stored: str) -> bool:
+        """The same."""
+        return False
+
+
+class ClientThreads(InlineThreads):
+    """Runs a client's work at once; what takes long by design is replaced by something as good for a test.
+
+    Attributes:
+        stretched: every password that was stretched.
+        inside: whether a thread is what runs at present.
+    """
+
+    def __init__(self, reactor: InlineReactor) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._made = 0
+        self.stretched: list[str] = []
+        self.inside = False
+
+    def run(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """What the core calls."""
+        if work is stretch:
+            self.stretched.append(arguments[0])
+            work = quick_stretch
+        elif work is new_rsa:
+            work = self._next_key
+        return deferToThreadPool(self._reactor, self, self._inside, work, *arguments)  # type: ignore[arg-type]
+
+    def _inside(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        self.inside = True
+        try:
+            return work(*arguments)
+        finally:
+            self.inside = False
+
+    def _next_key(self) -> RSAPrivateKey:
+        self._made += 1
+        return rsa_key((self._made - 1) % 3)
+
+
+def quick_stretch(password: str, salt: bytes) -> Stretched:
+    """As `stretch`, for those who guess nothing."""
+    return Stretched(hashlib.sha256(salt + password.encode()).digest(), salt)
+
+
+def load_checked_before(der: bytes, genuine: Callable[[bytes], RSAPrivateKey] = load_rsa_private) -> RSAPrivateKey:
+    """As `load_rsa_private`, which checks the arithmetic of a key for 0.15 s; that of `rsa_key` is right."""
+    known = {rsa_private_der(rsa_key(number)): rsa_key(number) for number in range(3)}
+    return known.get(der) or genuine(der)
+
+
+class ChatClient:
+    """A core with its view and its files, and the hands that type.
+
+    Args:
+        name: of its data directory; two of one name share it.
+        line: where it connects.
+        timeout: as the core's.
+    """
+
+    def __init__(
+        self,
+        case: ChatCase,
+        name: str,
+        *,
+        line: ConnectLine = ADDRESS,
+        interactive: bool = True,
+        timeout: float = 30.0,
+    ) -> None:
+        self._case = case
+        self.name = name
+        self.directory = ClientDir(case.home / name)
+        self.view = MemoryView(interactive=interactive)
+        self.threads = ClientThreads(case.reactor)
+        self.threads._made = case.keys_made
+        case.keys_made += 1
+        self.pools: list[InlinePool] = []
+        self.core = ChatCore(
+            self.directory,
+            line,
+            self.view,
+            reactor=case.reactor,
+            run=self.threads.run,
+            timeout=timeout,
+            clock=case.reactor.seconds,
+            make_link=partial(ServerLink, endpoint=case.network, jitter=lambda: 0.5),
+        )
+        self.core.shop = replace(self.core.shop, pool=self._pool)
+        self.core.start()
+
+    def _pool(self, *args: Any, **kw: Any) -> InlinePool:
+        prepare = kw.pop("cp_openfun")
+
+        def hurried(connection: Any) -> None:
+            prepare(connection)
+            connection.execute("PRAGMA synchronous = OFF")  # no test pulls the plug
+
+        self.pools.append(InlinePool(*args, cp_openfun=hurried, **kw))
+        return self.pools[-1]
+
+    def start(self, line: str) -> Deferred[Exit]:
+        """Types a line, and lets everything happen that can without time passing."""
+        result = Deferred.fromCoroutine(self.core.submit(line))
+        self._case.settle()
+        return result
+
+    def type(self, line: str) -> list[str]:
+        """Types a line whose effect is there at once; answers what was shown since the last look."""
+        self._case.successResultOf(self.start(line))
+        return self.view.take()
+
+    def exit(self, line: str) -> Exit:
+        """The same; answers the status."""
+        return self._case.successResultOf(self.start(line))
+
+    @property
+    def wire(self) -> Wire:
+        """The present connection."""
+        return next(w for w in reversed(self._case.network.wires) if w._client._protocol is self.protocol)
+
+    @property
+    def protocol(self) -> Any:
+        """The client's end of it."""
+        assert self.core.link is not None
+        return self.core.link.protocol
+
+    def quit(self) -> None:
+        """Ends without a word to anybody, as a process that is killed: only what is on disk is left."""
+        core = self.core
+        if core.outbox is not None:
+            core.outbox.stop()
+        if core.inbox is not None:
+            core.inbox.stop()
+        link, core.link = core.link, None
+        account, core.account = core.account, None
+        if link is not None:
+            link.stop()
+        if account is not None:
+            account.close()
+        self._case.settle()
+
+
+class ChatCase(StoreCase):
+    """Tests of clients that talk to a real server, everything in one thread and on one clock."""
+
+    registration: ClassVar[Registration] = Registration.OPEN
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(primitives, "load_rsa_private", load_checked_before)
+        self.writer.connection.execute("PRAGMA synchronous = OFF")  # no test pulls the plug
+        self.reactor.advance(START)
+        self.home = Path(self.mktemp())
+        self.home.mkdir()
+        self.keys_made = 0
+        self.network = Network()
+        self.clients: list[ChatClient] = []
+        self.serve()
+        self.addCleanup(self._leave)
+
+    def _leave(self) -> None:
+        for client in self.clients:
+            client.quit()
+
+    def serve(self, identity: Ed25519PrivateKey = SERVER_KEY) -> None:
+        """Starts the server on the store; a second call is a restart."""
+        self.parts = SessionParts(
+            store=self.store,
+            broker=RoomBroker(),
+            passwords=cast(Any, NoHashing()),
+            admission=Admission(per_account=100, per_address=100),
+            identity=ServerIdentity(identity),
+            logins=Logins(),
+            now=self.reactor.seconds,
+            monotonic=self.reactor.seconds,
+            random=secrets.token_bytes,
+            version="test",
+        )
+        shared = SharedLimits(ConnectionLimits())
+        self.network.server = ChatServerFactory(
+            self.parts, shared, self.reactor, tls=False, registration=self.registration
+        )
+
+    def client(self, name: str = "somebody", **settings: Any) -> ChatClient:
+        """A client that was just started."""
+        client = ChatClient(self, name, **settings)
+        self.clients.append(client)
+        return client
+
+    def registered(self, name: str, *rooms: str, **settings: Any) -> ChatClient:
+        """A client whose account was just made, in these rooms."""
+        client = self.client(name, **settings)
+        for line in (f"/register {name} {PASSWORD}", *(f"/join {room}" for room in rooms)):
+            assert client.exit(line) is Exit.OK, client.view.text
+        client.view.take()
+        return client
+
+    def again(self, client: ChatClient, *, login: bool = True, **settings: Any) -> ChatClient:
+        """The same client after it was killed and started anew."""
+        client.quit()
+        fresh = self.client(client.name, **settings)
+        if login:
+            fresh.type(f"/login {client.name} {PASSWORD}")
+        return fresh
+
+    def settle(self) -> None:
+        """Lets everything happen that can without time passing."""
+        for _ in range(10_000):
+            moved = [wire.move() for wire in list(self.network.wires)]
+            due = [call for call in self.reactor.getDelayedCalls() if call.getTime() <= self.reactor.seconds()]
+            if due:
+                self.reactor.advance(0)
+            elif not any(moved):
+                return
+        raise AssertionError("it never comes to rest")
+
+    def pass_time(self, seconds: float) -> None:
+        """Lets time pass, from one thing that happens to the next."""
+        self.settle()
+        end = self.reactor.seconds() + seconds
+        while (calls := self.reactor.getDelayedCalls()) and (at := min(c.getTime() for c in calls)) <= end:
+            self.reactor.advance(max(0.0, at - self.reactor.seconds()))
+            self.settle()
+        self.reactor.advance(end - self.reactor.seconds())
+        self.settle()
+
+
+# --- server: connections to it in memory, line by line ----------------------------------------------------
+
+
+class CountingHasher:
+    """Stands in for PasswordHasher: its hashes are none, and it keeps what it was asked.
+
+    Attributes:
+        verified: what every verification was about: a hash, or None for no account.
+    """
+
+    def __init__(self) -> None:
+        self.verified: list[str | None] = []
+        self.hashed: list[str] = []
+
+    def hash(self, token: str) -> str:
+        """As Hasher's."""
+        self.hashed.append(token)
+        return f"new {token}"
+
+    def verify(self, token: str, stored: str | None) -> bool:
+        """As Hasher's."""
+        self.verified.append(stored)
+        return stored is not None and stored.partition(" ")[2] == token
+
+    def needs_rehash(self, stored: str) -> bool:
+        """As Hasher's: those that begin otherwise are old."""
+        return not stored.startswith("new ")
+
+
+class InlineChecks(PasswordChecks):
+    """Password checks, all of it but the threads."""
+
+    def __init__(self, reactor: InlineReactor, hasher: CountingHasher, *, queue: int = 32) -> None:
+        super().__init__(reactor, hasher, threads=1, queue=queue)
+        self.threads = InlineThreads()
+        self._pool: Any = self.threads
+
+
+class SteadyRandom:
+    """Bytes that nobody could guess, were they not the same in every run."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def __call__(self, size: int) -> bytes:
+        """As `secrets.token_bytes`."""
+        self._asked += 1
+        return hashlib.shake_256(b"%d" % self._asked).digest(size)
+
+
+def auth_token(person: Person, password: str = "password") -> str:
+    """What goes to the server in the place of a password."""
+    return "sc1$" + b64url(hashlib.sha256(f"{person.user} {password}".encode()).digest())
+
+
+def session_keys(person: Person, *changes: Any, **more: Any) -> m.KeyBundle:
+    """A person's signed keys as part of a packet."""
+    return m.KeyBundle.of(person.bundle(*changes, **more))
+
+
+class Caller:
+    """A client's end of a connection: says lines, and reads what is said.
+
+    Attributes:
+        hello: the greeting.
+        events: what came by itself, since they were last taken.
+        raw: every byte that was ever said to it.
+    """
+
+    def __init__(self, reactor: InlineReactor, factory: ChatServerFactory, address: str) -> None:
+        self._reactor = reactor
+        where = IPv4Address("TCP", address, 50000)
+        self.transport = StringTransport(peerAddress=where)
+        self.protocol = factory.buildProtocol(where)
+        self.protocol.makeConnection(self.transport)
+        self.events: list[m.AnyEvent] = []
+        self._replies: list[bytes] = []
+        self._read = 0
+        self.listen()
+        self.hello: Any = self.events.pop() if self.events else None
+
+    @property
+    def raw(self) -> bytes:
+        """Everything that was said to it."""
+        return self.transport.value()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server wants to close the connection, or has cut it."""
+        return self.transport.disconnecting
+
+    def listen(self) -> None:
+        """Reads what has come."""
+        self._reactor.advance(0)
+        lines = self.raw[self._read :].split(b"\n")
+        self._read = len(self.raw) - len(lines[-1])
+        for line in lines[:-1]:
+            event = codec.decode_event(line)
+            if event is None:
+                self._replies.append(line)
+            else:
+                self.events.append(event)
+
+    def take(self, *kinds: type[m.Packet]) -> list[Any]:
+        """The events of some kinds, or all, that came since they were last taken; the others stay."""
+        self.listen()
+        wanted = [event for event in self.events if not kinds or isinstance(event, kinds)]
+        self.events = [event for event in self.events if kinds and not isinstance(event, kinds)]
+        return wanted
+
+    def replies(self) -> list[dict[str, Any]]:
+        """The replies that came since they were last taken, as JSON."""
+        self.listen()
+        replies, self._replies = self._replies, []
+        return [json.loads(reply) for reply in replies]
+
+    def say(self, *requests: m.Packet | bytes) -> None:
+        """Says lines, in one piece."""
+        lines = [one + b"\n" if isinstance(one, bytes) else codec.encode(one) for one in requests]
+        self.protocol.dataReceived(b"".join(lines))
+
+    def ask(self, request: m.Request) -> Any:
+        """The reply to a request that is answered at once."""
+        self.say(request)
+        self.listen()
+        (reply,), self._replies = self._replies, []
+        return codec.decode_reply(reply, type(request))
+
+    def lose(self) -> None:
+        """The connection is lost."""
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+    def proof(self, person: Person, device: int = 1) -> bytes:
+        """A device's proof that it holds this connection."""
+        return login_proof(
+            person.device(device), lk=self.hello.lk, exporter=b"", nonce=self.hello.nonce, user=person.user
+        )
+
+
+class ServerCase(StoreCase):
+    """Tests of a server on a real store, everything in one thread and on one clock.
+
+    Attributes:
+        LIMITS: what a connection may use.
+        REGISTRATION: who may make an account.
+        LOGINS: how often a minute somebody may try, by account and by address.
+        PEOPLE: who has an account already.
+    """
+
+    LIMITS: ClassVar[ConnectionLimits] = ConnectionLimits()
+    REGISTRATION: ClassVar[Registration] = Registration.OPEN
+    LOGINS: ClassVar[int] = 1000
+    PEOPLE: ClassVar[tuple[Person, ...]] = tuple(Person(user) for user in ("alice", "bob", "carol"))
+    _files: ClassVar[dict[tuple[Person, ...], bytes]] = {}
+
+    def setUp(self) -> None:
+        super().setUp()
+        # What these tests are about is not what survives a power cut.
+        self.writer.connection.execute("PRAGMA synchronous = OFF")
+        self.reactor.advance(START)
+        self.hasher = CountingHasher()
+        self.checks = InlineChecks(self.reactor, self.hasher)
+        self.parts = SessionParts(
+            store=self.store,
+            broker=RoomBroker(),
+            passwords=self.checks,
+            admission=Admission(per_account=self.LOGINS, per_address=self.LOGINS),
+            identity=ServerIdentity(SERVER_KEY),
+            logins=Logins(),
+            now=self.reactor.seconds,
+            monotonic=self.reactor.seconds,
+            random=SteadyRandom(),
+            version="test",
+        )
+        self.shared = SharedLimits(self.LIMITS)
+        self.factory = self.listener()
+        self.alice, self.bob, self.carol = ServerCase.PEOPLE
+
+    def fresh(self) -> bytes:
+        """The file of a store in which these people have accounts: made once."""
+        if self.PEOPLE not in ServerCase._files:
+            path = Path(self.mktemp())
+            path.write_bytes(super().fresh())
+            store = SQLiteStore(path, KeyEncryptionKeys(self.KEY_FILE), reactor=InlineReactor(), pool=InlinePool)
+            store.open()
+            for person in self.PEOPLE:
+                keys = person.keys()
+                fields = {"ik": keys.ik, "rk_kid": keys.kid, "devices": (person.dev(),), "keys": person.bundle()}
+                password_hash = f"new {auth_token(person)}"
+                self.do(
+                    store.register(
+                        new_account(person.user, password_hash=password_hash, **fields), invite_hash=None, now=1
+                    )
+                )
+            self.successResultOf(store.close())
+            ServerCase._files[self.PEOPLE] = path.read_bytes()
+        return ServerCase._files[self.PEOPLE]
+
+    def listener(self, *, tls: bool = False, registration: Registration | None = None) -> ChatServerFactory:
+        """One more listener of the server."""
+        return ChatServerFactory(
+            self.parts, self.shared, self.reactor, tls=tls, registration=registration or self.REGISTRATION
+        )
+
+    def call(self, address: str = "192.0.2.1", factory: ChatServerFactory | None = None) -> Caller:
+        """A new connection, greeted."""
+        return Caller(self.reactor, factory or self.factory, address)
+
+    def registration_of(self, person: Person, **changes: Any) -> m.Register:
+        """A person's good registration."""
+        fields: dict[str, Any] = {
+            "id": 1, "user": person.user, "password": auth_token(person), "salt": b"sixteen of salt!",
+            "keys": session_keys(person), "backup": m.Backup(version=1, blob=b"sealed"),
+        }  # fmt: skip
+        return m.Register(**fields | changes)
+
+    def login_of(self, person: Person, caller: Caller, device: int | None = 1, **changes: Any) -> m.Login:
+        """A person's good login, as one of their devices, or as none yet."""
+        fields: dict[str, Any] = {"id": 1, "user": person.user, "password": auth_token(person)}
+        if device is not None:
+            fields |= {"device": person.dev(device), "proof": caller.proof(person, device)}
+        return m.Login(**fields | changes)
+
+    def member(self, person: Person, *rooms: str, address: str = "192.0.2.1") -> Caller:
+        """A connection of one of the `PEOPLE`, logged in as the first device, synced and in these rooms."""
+        caller = self.call(address)
+        for request in (self.login_of(person, caller), m.Sync(), *(m.Join(room=room) for room in rooms)):
+            reply = caller.ask(request)
+            assert not isinstance(reply, m.Failed), reply
+        caller.take()
+        return caller
+
+    def again(self, person: Person, device: int = 1, *, sync: bool = True) -> Caller:
+        """One more connection of somebody, logged in as a device, and synced."""
+        caller = self.call()
+        reply = caller.ask(self.login_of(person, caller, device))
+        assert isinstance(reply, m.LoginOk), reply
+        if sync:
+            caller.ask(m.Sync())
+            caller.take()
+        return caller
+
+    def package(self, mid: str, *readers: Person) -> m.Package:
+        """A package that the server takes for good; it can open none."""
+        return m.Package(
+            encrypted_message="gAAAAAAAAAAA" + b64url(hashlib.shake_256(mid.encode()).digest(66)),
+            encrypted_keys={reader.user: wrapped(mid, reader.user) for reader in readers},
+            kids={reader.user: reader.kid for reader in readers},
+        )
+
+    def send_of(self, number: int, head: int, *readers: Person, **changes: Any) -> m.Send:
+        """The send of that number, to the room ops."""
+        mid = hex_id("send", number)
+        fields: dict[str, Any] = {"id": number, "room": "ops", "mid": mid, "ctr": number, "head": head}
+        return m.Send(**{**fields, "package": self.package(mid, *readers)} | changes)
+
+    def pm_of(self, number: int, sender: Person, to: Person, **changes: Any) -> m.Pm:
+        """The private message of that number."""
+        mid = hex_id("pm", sender.user, number)
+        fields: dict[str, Any] = {"id": number, "user": to.user, "mid": mid, "ctr": number}
+        return m.Pm(**{**fields, "package": self.package(mid, sender, to)} | changes)
+
+    def assertFailed(self, code: Code, reply: object, **fields: object) -> None:
+        """A reply is a refusal with that code, and just these fields of its own."""
+        assert isinstance(reply, m.Failed), reply
+        found = {name: getattr(reply, name) for name in ("retry_after", "expected", "head", "version", "users")}
+        self.assertEqual(
+            (code.name, fields), (reply.code, {name: value for name, value in found.items() if value is not m.UNSET})
+        )

@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from msgspec import UNSET
@@ -47,6 +48,16 @@ class WrongPassword(SecureChatError):
     """The keystore on this machine does not open; the server was not asked."""
 
     exit = Exit.LOGIN_REFUSED
+
+
+class Unsettled(SecureChatError):
+    """It is not known which of two passwords counts."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            "An earlier change of the password got no answer, so which one counts is not known yet. Type /logout, then"
+            f" /login {user} with the new one or, if that is refused, with the old one; then /passwd again."
+        )
 
 
 class KeysOutOfReach(SecureChatError):
@@ -157,7 +168,11 @@ class OpenAccount:
         """Logs in again on a new connection. Raises Refused, InvalidKey."""
         proof = self._proof(protocol)
         reply = await protocol.request(m.Resume(token=self.token, proof=proof))
-        self.own = _own_keys(reply.keys, self.profile, self.keys.ik)
+        self.take_in(reply.keys)
+
+    def take_in(self, bundle: m.KeyBundle) -> None:
+        """The account's own keys as the server has them now. Raises InvalidKey: not those of this account."""
+        self.own = _own_keys(bundle, self.profile, self.keys.ik)
 
     def _proof(self, protocol: ChatClientProtocol) -> bytes:
         return prove(protocol, self.keys, self.user)
@@ -193,7 +208,7 @@ async def register(
     """
     profile = shop.directory.profile(protocol.srv, user)
     if profile.exists():
-        with contextlib.suppress(Refused, WrongPassword):
+        with contextlib.suppress(WrongPassword):  # any other refusal says nothing against the keys that are here
             return await login(shop, protocol, user, password)
     lock = profile.lock()
     try:
@@ -261,7 +276,7 @@ async def _login_with(
     shop: Workshop, protocol: ChatClientProtocol, profile: Profile, lock: int, keystore: ks.Keystore, password: str
 ) -> OpenAccount:
     slot, data_key, stretched = await _open_keystore(shop, keystore, password)
-    keys = keystore.open_box(data_key)
+    keys: ks.ProfileKeys = await shop.run(keystore.open_box, data_key)
     token = stretched.auth_token(profile.srv, profile.user)
     proof = prove(protocol, keys, profile.user)
     try:
@@ -280,11 +295,13 @@ async def _login_with(
     keystore = keystore.with_only(slot)
     profile.write_keystore(keystore)
     account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
-    await _refresh_backup(protocol, account, stretched)
+    await _refresh_backup(shop, protocol, account, stretched)
     return account
 
 
-async def _refresh_backup(protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched) -> None:
+async def _refresh_backup(
+    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched
+) -> None:
     """Brings the pins into the backup, where they are new since the last time: now its key is at hand."""
     pins = account.records.get("pin", {})
     newest = dict(sorted(pins.items(), key=lambda item: item[1]["seen"])[-_BACKUP_PINS:])
@@ -294,9 +311,7 @@ async def _refresh_backup(protocol: ChatClientProtocol, account: OpenAccount, st
     profile = account.profile
     try:
         stored = (await protocol.request(m.BackupRequest())).backup
-        opened = sealed_backup.open_backup(
-            stretched.backup_key(), stored.blob, srv=profile.srv, user=profile.user, version=stored.version
-        )
+        opened = await _open_backup(shop, profile, stretched.backup_key(), stored)
         version = stored.version + 1
         blob = _seal_backup(stretched.backup_key(), opened.with_pins(newest, account.own.version), profile, version)
         await protocol.request(m.BackupRequest(backup=m.Backup(version=version, blob=blob)))
@@ -390,8 +405,19 @@ async def _fetch_backup(
         if not typed:
             raise WrongSecret("the backup lies under a recovery code, and none was given")
         key = sealed_backup.code_key(sealed_backup.parse_code(typed))
-    opened = sealed_backup.open_backup(key, stored.blob, srv=profile.srv, user=profile.user, version=stored.version)
+    opened = await _open_backup(shop, profile, key, stored)
     return opened, key, by_code, stored.version
+
+
+async def _open_backup(
+    shop: Workshop, profile: Profile, key: bytes, stored: m.Backup
+) -> sealed_backup.AccountSecrets:
+    """Opens a backup in a thread: an RSA key that comes from elsewhere is checked for 0.15 s. Raises WrongSecret."""
+    work = partial(
+        sealed_backup.open_backup, key, stored.blob, srv=profile.srv, user=profile.user, version=stored.version
+    )
+    opened: sealed_backup.AccountSecrets = await shop.run(work)
+    return opened
 
 
 async def _open(
@@ -425,30 +451,40 @@ async def change_password(
     """A new password for the account, its keystore and its backup.
 
     The keystore gets the new slot first and loses the old one at the next login: a crash anywhere in between leaves
-    one of the two passwords working for both.
+    one of the two passwords working for both. After a change that got no answer there is no place for a third.
+
+    Raises:
+        WrongPassword: `old` is not the present one.
+        Unsettled: an earlier change got no answer.
+        Refused: the server's answer; all is as before.
     """
-    profile = account.profile
+    profile, earlier = account.profile, account.keystore
+    if earlier.slots[-1].salt != account.salt:
+        raise Unsettled(profile.user)
     before = await shop.run(stretch, old, account.salt)
     _check_typed(account, before)
     after = await shop.run(stretch, new, secrets.token_bytes(SALT_BYTES))
     fresh = None
     stored = (await protocol.request(m.BackupRequest())).backup
     if not sealed_backup.needs_code(stored.blob):
-        opened = sealed_backup.open_backup(
-            before.backup_key(), stored.blob, srv=profile.srv, user=profile.user, version=stored.version
-        )
+        opened = await _open_backup(shop, profile, before.backup_key(), stored)
         blob = _seal_backup(after.backup_key(), opened, profile, stored.version + 1)
         fresh = m.Backup(version=stored.version + 1, blob=blob)
-    account.keystore = account.keystore.with_slot(_slot(profile, account.data_key, after))
+    account.keystore = earlier.with_slot(_slot(profile, account.data_key, after))
     profile.write_keystore(account.keystore)
-    await protocol.request(
-        m.Passwd(
-            password=before.auth_token(profile.srv, profile.user),
-            new_password=after.auth_token(profile.srv, profile.user),
-            new_salt=after.salt,
-            backup=fresh,
+    try:
+        await protocol.request(
+            m.Passwd(
+                password=before.auth_token(profile.srv, profile.user),
+                new_password=after.auth_token(profile.srv, profile.user),
+                new_salt=after.salt,
+                backup=fresh,
+            )
         )
-    )
+    except Refused:
+        account.keystore = earlier
+        profile.write_keystore(earlier)
+        raise
     account.salt = after.salt
 
 

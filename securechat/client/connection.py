@@ -163,6 +163,7 @@ class ServerLink:
         self._first: Deferred[ChatClientProtocol] | None = None
         self._up: ChatClientProtocol | None = None
         self._last_failure = ""
+        self._attempts = 0  # since the last verified connection: one that is taken and dropped is no success
 
     def _make_endpoint(self) -> Any:
         endpoint: Any = HostnameEndpoint(
@@ -215,7 +216,8 @@ class ServerLink:
 
     def _wait(self, attempt: int) -> float:
         """Full jitter: anything up to twice as long each time; said to the listener, who shows it."""
-        most = min(_MOST_WAIT, _LEAST_WAIT * 2.0 ** min(attempt, 10))
+        self._attempts += 1
+        most = min(_MOST_WAIT, _LEAST_WAIT * 2.0 ** min(self._attempts, 10))
         wait = max(0.1, most * self._jitter())
         if self._service is not None and self._first is None:
             self._listener.link_down(self._last_failure or "the server does not answer", wait)
@@ -252,12 +254,14 @@ class ServerLink:
         )
 
     def _accepted(self, protocol: ChatClientProtocol) -> None:
+        # A person who compares takes longer than a server waits for a login: their yes counts all the same.
+        self.line = self.line.known(protocol.srv)
+        self._directory.remember(self.line)
         if protocol.closing:
             return
         self._up = protocol
         self._last_failure = ""
-        self.line = self.line.known(protocol.srv)
-        self._directory.remember(self.line)
+        self._attempts = 0
         first, self._first = self._first, None
         if first is not None:
             first.callback(protocol)
@@ -265,6 +269,8 @@ class ServerLink:
             self._listener.link_up(protocol)
 
     def _rejected(self, protocol: ChatClientProtocol, failure: Failure) -> None:
+        if protocol.closing:
+            return
         protocol.give_up(failure.getErrorMessage())
         self.stop()
         first, self._first = self._first, None
@@ -285,7 +291,8 @@ class ServerLink:
             first, self._first = self._first, None
             self.stop()
             where = join_address(self.line.host, self.line.port)
-            first.errback(CannotConnect(f"Cannot talk to {where}: {reason}."))
+            kind = UntrustedServer if protocol.impostor else CannotConnect
+            first.errback(kind(f"Cannot talk to {where}: {reason}."))
             return
         if protocol is not self._up:
             return

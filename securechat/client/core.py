@@ -26,7 +26,7 @@ from securechat.client.protocol import ChatClientProtocol, LinkLost
 from securechat.client.view import Answer, Failure, Item, Membership, Notice, Status, View
 from securechat.crypto.envelope import seal
 from securechat.crypto.trust import Pin, PinStore, TrustState
-from securechat.errors import BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError
+from securechat.errors import BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
 from securechat.link import ConnectLine
 from securechat.wire import limits
 from securechat.wire import messages as m
@@ -146,6 +146,9 @@ class ChatCore:
                 self.show(Failure(typed.problem, Exit.USAGE))
                 return Exit.USAGE
             return await slash.run(self, typed)
+        except OSError as error:  # a full disk, a directory that is not ours
+            self.show(Failure(f"This machine does not let it be done: {error.strerror} ({error.filename})."))
+            return Exit.FIXABLE
         except SecureChatError as error:
             if self.account is None and self.stranded is None and self.link is not None:
                 await self.leave_account()  # a login that failed leaves no half-open connection behind
@@ -153,7 +156,9 @@ class ChatCore:
             if isinstance(error, LinkLost):
                 status = Exit.NETWORK
             text = str(error)
-            self.show(Failure(text[:1].upper() + text[1:], status))
+            if isinstance(error, (LinkLost, InvalidKey, WrongSecret)):  # the others may start with a name
+                text = text[:1].upper() + text[1:]
+            self.show(Failure(text, status))
             return status
 
     def complete(self, text: str) -> tuple[int, Sequence[str]]:
@@ -181,8 +186,7 @@ class ChatCore:
         if self.inbox is not None and self.link is not None and self.link.protocol is not None:
             await self.inbox.shown()
         await self._save()
-        if self.inbox is not None:
-            self.inbox.stop()
+        self._stop_talk()
         if self.outbox is not None:
             for entry in self.outbox.pending():
                 entry.settle(Exit.NETWORK)
@@ -240,17 +244,23 @@ class ChatCore:
     async def _come_back(self, account: OpenAccount, protocol: ChatClientProtocol) -> None:
         try:
             await account.resume(protocol)
+            assert self.people is not None
+            self.people.meet_self(account.own, fresh=False)
             await self._sync()
         except LinkLost:
             return  # the link tries again
         except (Refused, InvalidKey) as error:
+            if isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED):
+                protocol.give_up(str(error))  # a server that is not up to it yet: the link tries again
+                return
             ended = isinstance(error, Refused) and error.code is BAD_SESSION
             text = f"{error} What you wrote is kept." if ended else str(error)
             self.show(Failure(text, Exit.LOGIN_REFUSED))
             await self.leave_account()
             return
-        self.notice("Connected again.")
-        self._said_down = False
+        if self.link is not None and self.link.protocol is protocol:  # else it broke again before all had come
+            self.notice("Connected again.")
+            self._said_down = False
 
     def link_event(self, event: m.AnyEvent) -> None:
         """The server said something."""
@@ -260,12 +270,23 @@ class ChatCore:
         elif isinstance(event, m.RoomEvent):
             self._room_event(event)
         elif isinstance(event, m.MemberEvent):
-            if self.people is not None and event.user != self.user:
+            if event.user == self.user:
+                self._own_news(event.keys)
+            elif self.people is not None:
                 self.people.take_in({event.user: event.keys})
         elif isinstance(event, m.Live):
             self._live(event)
         elif isinstance(event, m.ReadEvent):
             pass  # unread counts come with the terminal UI
+
+    def _own_news(self, bundle: m.KeyBundle) -> None:
+        """Another device of this account published new keys."""
+        assert self.account is not None and self.people is not None
+        try:
+            self.account.take_in(bundle)
+            self.people.meet_self(self.account.own, fresh=False)
+        except InvalidKey as error:
+            self.show(Failure(f"The server sent keys as yours that are refused: {error}.", Exit.UNTRUSTED))
 
     def link_down(self, why: str, wait: float | None) -> None:
         """The connection is gone, or an attempt failed."""
@@ -277,6 +298,7 @@ class ChatCore:
             self._own_task(self.leave_account(), "leaving")
             return
         if wait is None:
+            self.changed_server = self.link.judge.changed
             self.show(Failure(f"Disconnected: {why}", Exit.NETWORK))
             self._own_task(self.leave_account(), "leaving")
             return
@@ -289,6 +311,7 @@ class ChatCore:
 
     async def enter(self, account: OpenAccount) -> None:
         """An account is open and logged in: takes up its conversations where they were left."""
+        self._stop_talk()
         self.account = account
         self.stranded = None
         records = account.records
@@ -310,8 +333,19 @@ class ChatCore:
         self.conversations = Conversations()
         for room, cursor in records.get("cursor", {}).items():
             self.conversations.ensure(room).cursor = int(cursor)
-        self.people.meet_self(account.own, fresh=account.fresh)
+        try:
+            self.people.meet_self(account.own, fresh=account.fresh)
+        except InvalidKey:
+            await self.leave_account()
+            raise
         await self._sync()
+
+    def _stop_talk(self) -> None:
+        """Nothing is shown or sent any more; what waits is on disk."""
+        if self.inbox is not None:
+            self.inbox.stop()
+        if self.outbox is not None:
+            self.outbox.stop()
 
     async def _sync(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
@@ -439,7 +473,10 @@ class ChatCore:
         assert self.people is not None and self.account is not None
         head = 0
         if where.startswith("@"):
-            readers = dict(await self.people.keys_of([where[1:]]))
+            user = where[1:]
+            if self.people.known(user) is None:
+                await slash.meet(self, user)
+            readers = dict(await self.people.keys_of([user]))
             readers[self.user] = self.account.own
         else:
             conversation = self.conversations.get(where)

@@ -96,7 +96,10 @@ class Inbox:
     def put(self, job: Job) -> None:
         """Queues something to show, or a call to make once all before it was shown."""
         self._queue.append(job)
-        if not self._working and not self._stopped:
+        self._start()
+
+    def _start(self) -> None:
+        if self._queue and not self._working and not self._stopped:
             self._working = True
             working = Deferred.fromCoroutine(self._work())
             working.addErrback(lambda failure: self.log.failure("showing failed", failure=failure))
@@ -110,7 +113,7 @@ class Inbox:
             self._tell(waiter)
 
     def shown(self) -> Deferred[None]:
-        """Fires when everything queued so far was shown."""
+        """Fires when everything queued so far was shown, or never will be."""
         done: Deferred[None] = Deferred()
         self._waiters.append(done)
         if self._stopped:
@@ -126,8 +129,7 @@ class Inbox:
 
     def _rest(self, result: object) -> None:
         self._working = False
-        if self._queue and not self._stopped:
-            self.put(self._queue.popleft())
+        self._start()
 
     async def _work(self) -> None:
         while self._queue:
@@ -156,26 +158,47 @@ class Inbox:
             self._host.own_came_back(message.mid)
         if conversation is None or message.seq <= conversation.cursor:
             return
-        if message.seq > conversation.cursor + 1:
-            await self._fill(conversation, message.seq)
+        if not await self._filled(conversation, message.seq):
+            return
         self._host.show(to_item(opened, conversation, self._host.user, self._host.mark_of(message.sender)))
         conversation.cursor = message.seq
         self._host.shown(conversation)
 
-    async def _fill(self, conversation: Conversation, before: int) -> None:
-        """Fetches what is missing before a message. The server streams without gaps; this is for when it does not."""
+    async def _filled(self, conversation: Conversation, before: int) -> bool:
+        """Fetches what is missing before a message. The server streams without gaps; this is for when it does not.
+
+        Returns:
+            Whether the message is next: not if the connection broke. Then all of it comes again by `sync`.
+        """
+        if before <= conversation.cursor + 1:
+            return True
+        found: Sequence[m.StoredMessage] = ()
         try:
             found = await self._host.missing(conversation.room, conversation.cursor, before)
-        except (Refused, LinkLost):
-            found = ()
-        for opened in await self.open_all(found):
-            if conversation.cursor < opened.message.seq < before:
+        except LinkLost:
+            return False
+        except Refused:
+            pass  # said below, with their number
+        all_opened = await self.open_all(found)
+        if self._stopped:
+            return False
+        items: list[Item] = []
+        for opened in all_opened:
+            lost = opened.message.seq - conversation.cursor - 1
+            if 0 <= lost and opened.message.seq < before:
+                items += self._not_given(conversation, lost)
                 mark = self._host.mark_of(opened.message.sender)
-                self._host.show(to_item(opened, conversation, self._host.user, mark))
+                items.append(to_item(opened, conversation, self._host.user, mark))
                 conversation.cursor = opened.message.seq
-        lost = before - conversation.cursor - 1
-        if lost:
-            self._host.show(Unshown(conversation.title, lost, not_shown("the server did not give them")))
+        items += self._not_given(conversation, before - conversation.cursor - 1)
+        conversation.cursor = before - 1
+        for item in fold(items):
+            self._host.show(item)
+        return True
+
+    @staticmethod
+    def _not_given(conversation: Conversation, count: int) -> list[Item]:
+        return [Unshown(conversation.title, count, not_shown("the server did not give them"))] if count else []
 
     async def _show_own(self, own: OwnMessage) -> None:
         message = m.StoredMessage(
@@ -186,8 +209,8 @@ class Inbox:
         conversation = self._host.conversation_of(message)
         if conversation is None or own.seq <= conversation.cursor:
             return
-        if own.seq > conversation.cursor + 1:
-            await self._fill(conversation, own.seq)
+        if not await self._filled(conversation, own.seq):
+            return
         self._host.show(to_item(Opened(message, own.text), conversation, self._host.user, ""))
         conversation.cursor = own.seq
         self._host.shown(conversation)

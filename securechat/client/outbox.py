@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from securechat.client.people import IdentityChanged
 from securechat.client.protocol import LinkLost
+from securechat.client.store import CannotKeep
 from securechat.errors import (
     BUSY,
     FULL,
@@ -37,7 +38,7 @@ _RETRY_SECONDS: Final = 5.0  # where the server names no time
 _RESEALS: Final = 20  # in a row, of one message: a server that refuses more is not going to take it
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """One message on its way.
 
@@ -46,6 +47,8 @@ class Entry:
         where: a room, or ``@user``.
         package, head, ctr: once it is sealed; bytes that a resend repeats.
         done: fires with the exit status once it is stored, refused, or must wait for its author's word.
+        reseals: refusals in a row that asked for other bytes.
+        delayed: whether its author was told that the server asks for patience.
     """
 
     number: int
@@ -57,6 +60,7 @@ class Entry:
     ctr: int = 0
     done: Deferred[Exit] = field(default_factory=Deferred)
     reseals: int = 0
+    delayed: bool = False
 
     def record(self) -> dict[str, Any]:
         """For the local store."""
@@ -106,7 +110,7 @@ class Host(Protocol):
         """Sends. Raises Refused, LinkLost."""
 
     def keep(self, puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> Coroutine[Any, Any, None]:
-        """Writes records; on disk when done."""
+        """Writes records; on disk when done. Raises CannotKeep."""
 
     def sent(self, entry: Entry, reply: m.SendOk) -> None:
         """A message is stored at the server."""
@@ -118,7 +122,7 @@ class Host(Protocol):
         """A message was refused for good, or waits for its author's word."""
 
     def delayed(self, entry: Entry, error: Refused) -> None:
-        """The server asks for patience; it is tried again by itself."""
+        """The server asks for patience, for the first time with this message; it is tried again by itself."""
 
 
 class Outbox:
@@ -139,6 +143,11 @@ class Outbox:
         self._held: set[str] = set()
         self._next = 1
         self._idle: list[Deferred[None]] = []
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Sends nothing more, whatever comes back meanwhile: what waits is on disk."""
+        self._stopped = True
 
     def restore(self, records: dict[str, Any]) -> None:
         """Takes in what an earlier run left."""
@@ -163,11 +172,11 @@ class Outbox:
         return done
 
     async def put(self, where: str, text: str) -> Entry:
-        """Keeps a message on disk and starts it on its way."""
+        """Keeps a message on disk and starts it on its way. Raises CannotKeep: it is neither kept nor sent."""
         entry = Entry(self._next, where, text, secrets.token_hex(16))
         self._next += 1
-        self._queues.setdefault(where, []).append(entry)
         await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+        self._queues.setdefault(where, []).append(entry)
         self.kick(where)
         return entry
 
@@ -196,48 +205,56 @@ class Outbox:
     # --- one conversation's worker ----------------------------------------------------------------------------------
 
     def _start(self, where: str) -> None:
-        if where in self._running or not self._queues.get(where) or not self._host.can_send(where):
+        if where in self._running or not self._queues.get(where) or not self._may_send(where):
             return
         self._running.add(where)
         work = Deferred.fromCoroutine(self._work(where))
         work.addErrback(lambda failure: self.log.failure("sending failed", failure=failure))
-        work.addBoth(lambda _: self._stopped(where))
+        work.addBoth(lambda _: self._done(where))
 
-    def _stopped(self, where: str) -> None:
+    def _done(self, where: str) -> None:
         self._running.discard(where)
         self._tell_idle()
 
+    def _may_send(self, where: str) -> bool:
+        return not self._stopped and self._host.can_send(where)
+
     async def _work(self, where: str) -> None:
-        while (queue := self._queues.get(where)) and self._host.can_send(where) and where not in self._held:
+        while (queue := self._queues.get(where)) and self._may_send(where) and where not in self._held:
             entry = queue[0]
             try:
                 if entry.package is None:
                     await self._seal(entry)
+                    if self._stopped:
+                        return
                 reply = await self._host.transmit(entry)
             except LinkLost:
                 return  # its outcome is unknown; the same bytes go again when the link is back
-            except (IdentityChanged, InvalidKey) as error:
+            except (IdentityChanged, InvalidKey, CannotKeep) as error:
                 self._held.add(where)
                 self._host.not_sent(entry, error, waits=True)
                 for waiting in queue:
-                    waiting.settle(Exit.UNTRUSTED)
+                    waiting.settle(Exit.FIXABLE if isinstance(error, CannotKeep) else Exit.UNTRUSTED)
             except Refused as refusal:
                 await self._refused(where, entry, refusal)
             else:
                 self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
-                if entry in queue:
-                    self._finish(where, entry)
+                self._finish(where, entry)
                 self._host.sent(entry, reply)
                 entry.settle(Exit.OK)
 
     async def _seal(self, entry: Entry) -> None:
-        entry.package, entry.head = await self._host.seal(entry.where, entry.text)
-        entry.ctr = self._counters.get(entry.where, 0) + 1
-        await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+        package, head = await self._host.seal(entry.where, entry.text)
+        ctr = self._counters.get(entry.where, 0) + 1
+        sealed = replace(entry, package=package, head=head, ctr=ctr)
+        await self._host.keep([("outbox", str(entry.number), sealed.record())], [])
+        entry.package, entry.head, entry.ctr = package, head, ctr  # not before: what is here may be sent
 
     async def _refused(self, where: str, entry: Entry, refusal: Refused) -> None:
         if refusal.code in _RETRY:
-            self._host.delayed(entry, refusal)
+            if not entry.delayed:
+                entry.delayed = True
+                self._host.delayed(entry, refusal)
             await deferLater(self._clock, float(refusal.data.get("retry_after", _RETRY_SECONDS)))
         elif refusal.code.stored_nothing and entry.reseals < _RESEALS:
             # Proof that nothing was stored: other bytes may go under the same mid.
@@ -253,8 +270,11 @@ class Outbox:
             entry.settle(refusal.code.exit)
 
     def _finish(self, where: str, entry: Entry) -> None:
-        self._queues[where].remove(entry)
-        if not self._queues[where]:
+        queue = self._queues.get(where, [])
+        if entry not in queue:
+            return  # it came back from the history meanwhile
+        queue.remove(entry)
+        if not queue:
             del self._queues[where]
         counters = [("counter", where, self._counters.get(where, 0))]
         keeping = Deferred.fromCoroutine(self._host.keep(counters, [("outbox", str(entry.number))]))

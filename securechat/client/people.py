@@ -66,7 +66,18 @@ class People:
         return None if pin is None else pin.state
 
     def meet_self(self, own: AccountKeys, *, fresh: bool) -> None:
-        """Looks at one's own keys as the server has them: an unknown device is an alarm, unless it is this one."""
+        """Looks at one's own keys, of the identity this machine has: an unknown device is an alarm.
+
+        Args:
+            fresh: whether it may be this very device.
+
+        Raises:
+            InvalidKey: the server gives an older list than was seen, or two lists of one version.
+        """
+        pin = self.pins.get(own.user)
+        if pin is not None and pin.ik != own.ik:  # one's own /reset-identity
+            self.pins.trust(own, self._now_ms())
+            return
         if self.pins.consider(own, self._now_ms()) is Finding.NEWER_LIST and not fresh:
             self._say(
                 "Your account has another device since you were last here. If that was not you, somebody has your"

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,28 +118,33 @@ class ClientDir:
         return base.is_dir() and any(self.users(entry.name) for entry in base.iterdir())
 
     def last_line(self) -> ConnectLine | None:
-        """The server used last."""
+        """The server used last; without its id where that is known by the address, so that /trust server can help."""
         with contextlib.suppress(SecureChatError):
             last = self._read().get("last")
             if isinstance(last, str):
-                return ConnectLine.parse(last)
+                line = ConnectLine.parse(last)
+                return line if self.known_id(line.host, line.port) is None else replace(line, id=None)
         return None
 
     def known_id(self, host: str, port: int) -> str | None:
         """The id of the server that answered at an address."""
-        known = self._read().get("servers", {}).get(join_address(host, port))
+        known = self._servers(self._read()).get(join_address(host, port))
         return known if isinstance(known, str) else None
 
     def remember(self, line: ConnectLine) -> None:
         """A server proved itself at this address (or its owner accepted another one there)."""
         known = self._read()
-        servers = known.get("servers")
-        servers = dict(servers) if isinstance(servers, dict) else {}
+        servers = self._servers(known)
         servers[join_address(line.host, line.port)] = line.id
         fresh = {"last": str(line), "servers": servers}
         if fresh != known:
             self.prepare()
             write_private(self.path / "known.json", json.dumps(fresh, indent=1).encode("ascii") + b"\n")
+
+    @staticmethod
+    def _servers(known: dict[str, Any]) -> dict[str, Any]:
+        servers = known.get("servers")
+        return dict(servers) if isinstance(servers, dict) else {}
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -54,6 +54,7 @@ class ChatClientProtocol(BoundedLineReceiver):
         hello: the verified greeting.
         srv: the server's id, from it.
         exporter: `link.exporter_of` the transport.
+        impostor: whether what answers failed to prove that it is the server it names.
     """
 
     log = Logger()
@@ -66,17 +67,19 @@ class ChatClientProtocol(BoundedLineReceiver):
         self._next_id = 1
         self._timer: Any = None
         self._heard = 0.0
+        self._spoke = 0.0
         self._bye: m.Bye | None = None
         self._refusal = ""
         self.hello: m.Hello | None = None
         self.srv = ""
         self.exporter = b""
+        self.impostor = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """TCP is there."""
-        self._heard = self.clock.seconds()
+        self._heard = self._spoke = self.clock.seconds()
         self._timer = self.clock.callLater(_HELLO_SECONDS, self.give_up, "the server did not greet in time")
         if not self._tls:
             self.exporter = b""
@@ -133,6 +136,7 @@ class ChatClientProtocol(BoundedLineReceiver):
             return answer
         number, self._next_id = self._next_id, self._next_id + 1
         self._waiting.append((number, type(request), answer))
+        self._spoke = self.clock.seconds()
         self.transport.write(codec.encode(replace(request, id=number)))
         return answer
 
@@ -176,6 +180,7 @@ class ChatClientProtocol(BoundedLineReceiver):
         try:
             check_hello(hello.lk, hello.sig, exporter=self.exporter, nonce=hello.nonce)
         except InvalidKey:
+            self.impostor = True
             self.give_up("the server did not prove its identity on this connection: somebody may be in between")
             return
         self.hello = hello
@@ -200,11 +205,12 @@ class ChatClientProtocol(BoundedLineReceiver):
             answer.callback(reply)
 
     def _look_for_life(self) -> None:
-        silent = self.clock.seconds() - self._heard
-        if silent >= limits.PING_SECONDS + _ANSWER_SECONDS:
+        now = self.clock.seconds()
+        if now - self._heard >= limits.PING_SECONDS + _ANSWER_SECONDS:
             self.give_up("nothing is heard from the server")
             return
-        if silent >= limits.PING_SECONDS:
+        # Either end's silence: the server, too, wants to hear something, however much it has to tell.
+        if now - min(self._heard, self._spoke) >= limits.PING_SECONDS:
             self.request(m.Ping()).addErrback(lambda failure: None)  # `lost` says it
         self._timer = self.clock.callLater(limits.PING_SECONDS, self._look_for_life)
 

@@ -107,7 +107,8 @@ class TerminalClient(Service):
         return deferToThreadPool(self._reactor, self._pool, work, *arguments)
 
     def _greet(self, core: ChatCore, why_plain: str | None) -> None:
-        users = self._directory.users(core.line.id) if core.line.id else []
+        srv = core.line.id or self._directory.known_id(core.line.host, core.line.port)
+        users = [] if srv is None else self._directory.users(srv)
         first = f"/login {users[0]}" if len(users) == 1 else "/login NAME"
         lines = [
             f"SecureChat {__version__}: everything you write is encrypted for its readers alone.",

@@ -30,6 +30,7 @@ from securechat.wire.names import NAME_RULE, fold_room, fold_user
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
     from securechat.client.core import ChatCore
+    from securechat.client.protocol import ChatClientProtocol
 
 _LEAST_PASSWORD: Final = 8  # characters; the stretching makes each guess cost 0.3 s
 _SERVER: Final = "server"
@@ -104,7 +105,7 @@ async def do_register(core: ChatCore, name: str, password: str | None = None) ->
         raise Mistyped(f"A password has at least {_LEAST_PASSWORD} characters. A few words in a row are easy to keep.")
     if asked and await core.view.ask_secret("The same again: ") != secret:
         raise Mistyped("The two were not the same. Nothing was done: try again.")
-    protocol = await core.connected()
+    protocol = await _not_logged_in(core)
     core.notice(
         "Nobody can recover a forgotten password: without it, and without a device of yours, messages stay closed."
     )
@@ -122,6 +123,16 @@ def _nobody_logged_in(core: ChatCore) -> None:
         raise Mistyped(f"You are logged in as {core.user}. Type /logout first.")
 
 
+async def _not_logged_in(core: ChatCore) -> ChatClientProtocol:
+    """The connection; a login before, whose keys were out of reach, is given up."""
+    protocol = await core.connected()
+    if core.stranded is not None:
+        core.stranded = None
+        with contextlib.suppress(Refused):  # it is another connection by now
+            await core.request(m.Logout())
+    return protocol
+
+
 async def do_login(core: ChatCore, name: str, password: str | None = None) -> None:
     """Logs in; as oneself it is harmless."""
     user = _user(name)
@@ -130,7 +141,7 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
         return
     _nobody_logged_in(core)
     secret = await _secret(core, password, f"Password of {user}: ")
-    protocol = await core.connected()
+    protocol = await _not_logged_in(core)
     try:
         account = await accounts.login(core.shop, protocol, user, secret)
     except KeysOutOfReach as error:
@@ -186,11 +197,11 @@ async def do_pm(core: ChatCore, name: str, text: str) -> Exit:
         raise Mistyped("A private message goes to somebody else. Name another user.")
     assert core.people is not None
     if core.people.known(user) is None and core.link is not None and core.link.protocol is not None:
-        await _meet(core, user)
+        await meet(core, user)
     return await _post(core, f"@{user}", text)
 
 
-async def _meet(core: ChatCore, user: str) -> None:
+async def meet(core: ChatCore, user: str) -> None:
     """Fetches somebody's keys. Raises Refused where there is no such user."""
     assert core.people is not None
     reply = await core.request(m.Keys(users=(user,)))
@@ -393,7 +404,7 @@ async def do_trust(core: ChatCore, name: str, word: str = "") -> None:
     user = _user(name)
     assert core.people is not None
     if core.people.known(user) is None:
-        await _meet(core, user)
+        await meet(core, user)
     pin, keys = core.people.pins.get(user), core.people.known(user)
     if pin is None or keys is None:
         raise InvalidKey(f"the server gives no usable keys of {user}")

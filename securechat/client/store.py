@@ -17,12 +17,16 @@ from twisted.enterprise import adbapi
 
 from securechat.crypto.keystore import RecordSealer
 from securechat.crypto.primitives import NONCE_BYTES
-from securechat.errors import WrongSecret
+from securechat.errors import SecureChatError, WrongSecret
 
 _SCHEMA: Final = "CREATE TABLE IF NOT EXISTS record (filed BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
 
 Records = Mapping[str, Mapping[str, Any]]
 Put = tuple[str, str, Any]
+
+
+class CannotKeep(SecureChatError):
+    """The disk does not take what must not be forgotten; nothing was changed."""
 
 
 class LocalStore:
@@ -70,14 +74,17 @@ class LocalStore:
         return found
 
     async def write(self, puts: Iterable[Put] = (), deletes: Iterable[tuple[str, str]] = ()) -> None:
-        """Puts and deletes records in one transaction; on disk when it returns."""
+        """Puts and deletes records in one transaction; on disk when it returns. Raises CannotKeep."""
         rows = []
         for kind, name, value in puts:
             filed = self._sealer.name(kind, name)
             plain = json.dumps([kind, name, value], separators=(",", ":")).encode("ascii")
             rows.append((filed, self._sealer.seal(filed, plain, secrets.token_bytes(NONCE_BYTES))))
         gone = [(self._sealer.name(kind, name),) for kind, name in deletes]
-        await self._pool.runInteraction(_write, rows, gone)
+        try:
+            await self._pool.runInteraction(_write, rows, gone)
+        except sqlite3.Error as error:
+            raise CannotKeep(f"This machine's disk did not take it ({error}). Make room, then try again.") from error
 
     async def dump(self) -> list[tuple[bytes, bytes]]:
         """All records as they lie on disk, sealed."""

@@ -233,6 +233,18 @@ def _verify_certificate(certificate: CertificateBytes, ik: bytes, srv: str, user
     return fields["dev"], dk
 
 
+def stored_device_key(bundle: BundleBytes, dev: str) -> bytes | None:
+    """The key of a device in force, from a bundle that was verified when it was stored; None where there is none.
+
+    No signature is checked again, so a guess at a device costs the same few microseconds whether or not it hits.
+    """
+    for certificate in bundle.certs:
+        fields = p.strict_json(certificate.cert, _CERTIFICATE)
+        if fields["dev"] == dev:
+            return p.unb64(fields["dk"])
+    return None
+
+
 def check_successor(old: AccountKeys, new: AccountKeys) -> None:
     """Whether a list follows another of the same identity. Raises InvalidKey, saying why not."""
     if new.ik != old.ik:

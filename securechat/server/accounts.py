@@ -13,6 +13,7 @@ from securechat.crypto.identity import (
     SignedCertificate,
     check_login_proof,
     check_successor,
+    stored_device_key,
     verify_bundle,
 )
 from securechat.crypto.passwords import fake_salt
@@ -167,7 +168,7 @@ def _proven_device(session: ServerSession, request: m.Login, account: Account | 
     """The device whose key signed this connection, if it is in force; None otherwise, without a word why."""
     if account is None or request.device is None or request.proof is None:
         return None
-    dk = _verified(session, account.user, account.keys).devices.get(request.device)
+    dk = stored_device_key(account.keys, request.device)
     if dk is None:
         return None
     try:
@@ -185,7 +186,7 @@ async def resume(session: ServerSession, request: m.Resume) -> m.Reply:
     account = None if known is None else await parts.store.account(known.user)
     if known is None or known.device is None or account is None or account.suspended:
         raise Refused(BAD_SESSION)
-    dk = _verified(session, account.user, account.keys).devices.get(known.device)
+    dk = stored_device_key(account.keys, known.device)
     try:
         _check_proof(session, account.user, dk or b"", request.proof)
     except InvalidKey:
@@ -271,7 +272,7 @@ async def publish(session: ServerSession, request: m.Publish) -> m.Reply:
     await parts.store.publish(session.user, _new_keys(keys, request.keys), backup=backup, now=session.now_ms())
     await parts.store.bind_session(session.token_hash, request.device)
     for other in parts.logins.of(session.user):
-        if other.device is not None and other.device not in keys.devices:
+        if other is not session and other.device is not None and other.device not in keys.devices:
             other.end("session_ended", _DEVICE_REVOKED)
     session.log_in(session.user, request.device, session.token_hash)
     await _tell_contacts(session, request.keys)

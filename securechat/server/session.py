@@ -139,6 +139,7 @@ class ServerSession:
         nonce: of this connection's `hello`.
         user, device, token_hash: set by a login; "" and None before.
         password_check: while a password is being checked, the unauthenticated timer stands still.
+        gone: the connection is over, or about to be. Requests under way end under the name they began with.
     """
 
     log = Logger()
@@ -180,7 +181,9 @@ class ServerSession:
         )
 
     def log_in(self, user: str, device: str | None, token_hash: bytes) -> None:
-        """The connection is this account's from now on."""
+        """The connection is this account's from now on, unless it is over already."""
+        if self.gone:
+            return
         self.user, self.device, self.token_hash = user, device, token_hash
         self.state = State.NO_DEVICE if device is None else State.READY
         self.parts.logins.add(self)
@@ -195,11 +198,13 @@ class ServerSession:
             self.connected = False
             rooms.went_offline(self)
         self.state = State.GREETED
-        self.user, self.device, self.token_hash = "", None, b""
+        if not self.gone:
+            self.user, self.device, self.token_hash = "", None, b""
         self.peer.logged_in(False)
 
     def end(self, reason: str, msg: str) -> None:
         """Ends the connection from the server's side."""
+        self.gone = True
         self.log_out()
         self.peer.say_bye(m.Bye(reason=reason, msg=msg))
 

@@ -16,7 +16,8 @@ _decode_request = msgspec.json.Decoder(AnyRequest).decode
 _decode_event = msgspec.json.Decoder(AnyEvent).decode
 _COMMANDS: Final = frozenset(command_of(request) for request in REQUESTS)
 
-_NOT_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', re.DOTALL)
+# Possessive, and a string need not end: so nothing is ever looked at twice, whatever a peer sends.
+_NOT_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[^\[\]{}"]++', re.DOTALL)
 _PAIR: Final = re.compile(rb"\[\]|\{\}")
 
 

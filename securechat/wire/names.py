@@ -15,14 +15,18 @@ _NAME = re.compile(NAME_PATTERN)
 
 def fold_user(typed: str) -> str | None:
     """The canonical form of a user name as typed (a leading ``@`` is allowed), or None where it cannot be one."""
-    name = typed.removeprefix("@").lower()
-    return name if _NAME.match(name) else None
+    return _fold(typed.removeprefix("@"))
 
 
 def fold_room(typed: str) -> str | None:
     """The canonical form of a room name as typed (a leading ``#`` is allowed), or None where it cannot be one."""
-    name = typed.removeprefix("#").lower()
-    return name if _NAME.match(name) else None
+    return _fold(typed.removeprefix("#"))
+
+
+def _fold(typed: str) -> str | None:
+    name = typed.lower()
+    # Looked at as typed: the Kelvin sign, for one, folds to an ASCII letter.
+    return name if typed.isascii() and _NAME.match(name) else None
 
 
 def is_private(conversation: str) -> bool:

@@ -180,7 +180,15 @@ class OpenTests(EnvelopeCase):
         """A key of 43 or 45 bytes, or none, is refused, also where base64 would forgive it."""
         key = Fernet.generate_key()
         token = Fernet(key).encrypt_at_time(b"x", 0).decode()
-        for plaintext in (key[:-1], key + b"=", key + b"\n", b"\n" + key, key + b" ", b"", base64.urlsafe_b64decode(key)):
+        for plaintext in (
+            key[:-1],
+            key + b"=",
+            key + b"\n",
+            b"\n" + key,
+            key + b" ",
+            b"",
+            base64.urlsafe_b64decode(key),
+        ):
             wrapped = rsa_key(1).public_key().encrypt(plaintext, OAEP)
             self.refuse(DAMAGED, token, wrapped)
 
@@ -236,7 +244,14 @@ class AudienceTests(SynchronousTestCase):
 
     def test_exact_bytes(self) -> None:
         """Compact JSON, the names in byte order whatever order they came in."""
-        kids = {"bob": "b" * 32, "al-ice": "a" * 32, "alice": "c" * 32, "0": "d" * 32, "al.x": "e" * 32, "al_x": "f" * 32}
+        kids = {
+            "bob": "b" * 32,
+            "al-ice": "a" * 32,
+            "alice": "c" * 32,
+            "0": "d" * 32,
+            "al.x": "e" * 32,
+            "al_x": "f" * 32,
+        }
         expected = json.dumps([[user, kids[user]] for user in sorted(kids)], separators=(",", ":")).encode()
         self.assertEqual(expected, envelope.audience(kids))
         self.assertEqual(expected, envelope.audience(dict(reversed(kids.items()))))

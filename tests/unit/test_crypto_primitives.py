@@ -48,9 +48,7 @@ class PublishedVectorTests(SynchronousTestCase):
     def test_expand_with_label(self) -> None:
         """`expand` is RFC 9420's ExpandWithLabel."""
         for case in self.basics("expand_with_label"):
-            output = p.expand(
-                unhex(case["secret"]), case["label"], unhex(case["context"]), case["length"], prefix=MLS
-            )
+            output = p.expand(unhex(case["secret"]), case["label"], unhex(case["context"]), case["length"], prefix=MLS)
             self.assertEqual(case["out"], output.hex())
 
     def test_derive_secret(self) -> None:
@@ -151,9 +149,7 @@ class SignatureTests(SynchronousTestCase):
         self.assertRaises(InvalidKey, p.verify, other, "room", b"content", signature)
         self.assertRaises(InvalidKey, p.verify, self.public, "device", b"content", signature)
         self.assertRaises(InvalidKey, p.verify, self.public, "room", b"content ", signature)
-        self.assertRaises(
-            InvalidKey, p.verify, self.public, "room", b"content", signature, prefix=b"SecureChat 2 "
-        )
+        self.assertRaises(InvalidKey, p.verify, self.public, "room", b"content", signature, prefix=b"SecureChat 2 ")
 
     def test_label_and_content_are_apart(self) -> None:
         """A byte that moves from the label to the content is refused."""
@@ -336,7 +332,13 @@ class RSAKeyTests(SynchronousTestCase):
         )
         small = rsa.generate_private_key(65537, 1024)
         exponent = rsa.generate_private_key(3, 1024)
-        for der in (other, b"", p.rsa_private_der(small), p.rsa_private_der(exponent), p.rsa_private_der(rsa_key())[:-9]):
+        for der in (
+            other,
+            b"",
+            p.rsa_private_der(small),
+            p.rsa_private_der(exponent),
+            p.rsa_private_der(rsa_key())[:-9],
+        ):
             self.assertRaises(InvalidKey, p.load_rsa_private, der)
 
     def test_key_id(self) -> None:
@@ -423,13 +425,13 @@ class StrictJSONTests(SynchronousTestCase):
         """No floats in any spelling, no bool for int, nothing below 0 or above 2**53 - 1."""
         wrong = ("1.0", "1e3", "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "true", "false", "null", "-1", "-0")
         numbers = (*wrong, str(2**53), str(2**64), "9" * 5000, "-" + "9" * 5000, "01", "+1", "0x1", '"1"', "[]", "{}")
-        self.refuse(*('{"n":%s,"s":"x","l":[]}' % number for number in numbers))
+        self.refuse(*(f'{{"n":{number},"s":"x","l":[]}}' for number in numbers))
         for number in (0, 2**53 - 1):
             self.assertEqual(number, p.strict_json(b'{"n":%d,"s":"x","l":[]}' % number, self.SPEC)["n"])
 
     def test_numbers_inside_lists(self) -> None:
         """Floats and constants are refused wherever they are."""
-        self.refuse(*('{"n":1,"s":"x","l":[%s]}' % number for number in ("1.0", "NaN", "1e999", "-1", str(2**53))))
+        self.refuse(*(f'{{"n":1,"s":"x","l":[{number}]}}' for number in ("1.0", "NaN", "1e999", "-1", str(2**53))))
 
     def test_types(self) -> None:
         """Each field has exactly its type."""

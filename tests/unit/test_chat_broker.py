@@ -1,0 +1,363 @@
+"""Tests for the broker: who is there, who hears what, and that nobody hears anything twice or not at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from securechat.chat.broker import RoomBroker, Subscription
+
+
+class MemoryReader:
+    """A connection that keeps what it is given, joined as it would be on the wire."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.lines: list[bytes] = []
+
+    def deliver(self, *chunks: bytes) -> None:
+        """As Reader's."""
+        self.lines.append(b"".join(chunks))
+
+
+def tail_for(user: str) -> bytes:
+    """A reader's own part."""
+    return b" for " + user.encode()
+
+
+class PresenceTests(SynchronousTestCase):
+    """Tests for who is connected."""
+
+    def setUp(self) -> None:
+        self.broker = RoomBroker()
+        self.phone, self.laptop = MemoryReader("alice"), MemoryReader("alice")
+
+    def test_first_and_last_connection(self) -> None:
+        """A user comes online with the first connection and goes offline with the last."""
+        self.assertEqual([True, False], [self.broker.connect(self.phone), self.broker.connect(self.laptop)])
+        self.assertTrue(self.broker.online("alice"))
+        self.assertEqual([False, True], [self.broker.disconnect(self.phone), self.broker.disconnect(self.laptop)])
+        self.assertFalse(self.broker.online("alice"))
+
+    def test_readers(self) -> None:
+        """All connections of a user, and of no other."""
+        bob = MemoryReader("bob")
+        for reader in (self.phone, bob, self.laptop):
+            self.broker.connect(reader)
+        self.assertEqual([self.phone, self.laptop], self.broker.readers_of("alice"))
+        self.broker.disconnect(self.phone)
+        self.assertEqual(([self.laptop], [bob], []), tuple(map(self.broker.readers_of, ("alice", "bob", "eve"))))
+
+    def test_disconnecting_twice(self) -> None:
+        """Who is not connected goes offline no second time, nor takes the others along."""
+        self.broker.connect(self.phone)
+        self.assertFalse(self.broker.disconnect(self.laptop))
+        self.assertTrue(self.broker.disconnect(self.phone))
+        self.assertFalse(self.broker.disconnect(self.phone))
+        self.assertFalse(self.broker.online("alice"))
+
+    def test_nothing_is_left(self) -> None:
+        """When everybody is gone, nothing of them is kept."""
+        for reader in (self.phone, self.laptop):
+            self.broker.connect(reader)
+            self.broker.subscribe(reader, "general", 0)
+        for reader in (self.phone, self.laptop):
+            self.broker.disconnect(reader)
+        self.assertEqual([{}, {}, {}], list(vars(self.broker).values()))
+
+
+class FanOutTests(SynchronousTestCase):
+    """Tests for `publish` and the announcements."""
+
+    def setUp(self) -> None:
+        self.broker = RoomBroker()
+
+    def listener(self, user: str, *rooms: str, cursor: int = 0, live: bool = True) -> MemoryReader:
+        """Somebody who listens to these rooms."""
+        reader = MemoryReader(user)
+        self.broker.connect(reader)
+        for room in rooms:
+            subscription = self.broker.subscribe(reader, room, cursor)
+            if live:
+                self.assertTrue(self.broker.go_live(subscription))
+        return reader
+
+    def test_each_gets_their_own_tail(self) -> None:
+        """The shared part goes to all, with each user's own entry; several connections of a user get the same."""
+        alice, phone, laptop = self.listener("alice", "ops"), self.listener("bob", "ops"), self.listener("bob", "ops")
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.assertEqual([b"hello for alice"], alice.lines)
+        self.assertEqual([b"hello for bob"], phone.lines)
+        self.assertEqual(phone.lines, laptop.lines)
+
+    def test_only_this_conversation(self) -> None:
+        """Who listens elsewhere hears nothing; a room without listeners costs nothing."""
+        other = self.listener("eve", "general")
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.assertEqual([], other.lines)
+
+    def test_skip(self) -> None:
+        """The sender's own connection is told by its reply; its other connections are told here."""
+        sender, other = self.listener("alice", "ops"), self.listener("alice", "ops")
+        self.broker.publish("ops", 1, b"hello", tail_for, skip=sender)
+        self.assertEqual(([], [b"hello for alice"]), (sender.lines, other.lines))
+        subscription = self.broker.subscription(sender, "ops")
+        assert subscription is not None
+        self.assertEqual(1, subscription.cursor)
+
+    def test_not_twice(self) -> None:
+        """What a reader has, by its cursor, it is not given again."""
+        reader = self.listener("alice", "ops", cursor=5)
+        for seq in (4, 5, 6, 6):
+            self.broker.publish("ops", seq, b"%d" % seq, tail_for)
+        self.assertEqual([b"6 for alice"], reader.lines)
+
+    def test_not_live(self) -> None:
+        """Who is still catching up is given nothing, and cannot go live over what was published meanwhile."""
+        reader = self.listener("alice", "ops", live=False)
+        subscription = self.broker.subscription(reader, "ops")
+        assert subscription is not None
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.assertEqual([], reader.lines)
+        self.assertFalse(self.broker.go_live(subscription))
+        subscription.cursor = 1
+        self.assertTrue(self.broker.go_live(subscription))
+        self.broker.publish("ops", 2, b"again", tail_for)
+        self.assertEqual([b"again for alice"], reader.lines)
+
+    def test_replaced_subscription(self) -> None:
+        """A second subscription replaces the first, which is given nothing and changes nothing any more."""
+        reader = self.listener("alice", "ops", live=False)
+        first = self.broker.subscription(reader, "ops")
+        second = self.broker.subscribe(reader, "ops", 0)
+        assert first is not None
+        self.assertTrue(self.broker.go_live(first))
+        self.assertFalse(second.live)
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.assertEqual([], reader.lines)
+        self.assertIs(second, self.broker.subscription(reader, "ops"))
+
+    def test_unsubscribed(self) -> None:
+        """Who left hears nothing more, and leaving twice is harmless."""
+        reader, other = self.listener("alice", "ops"), self.listener("bob", "ops")
+        for _ in range(2):
+            self.broker.unsubscribe(reader, "ops")
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.assertEqual(([], [b"hello for bob"]), (reader.lines, other.lines))
+        self.assertEqual([], self.broker.conversations_of(reader))
+        self.assertIs(None, self.broker.subscription(reader, "ops"))
+
+    def test_disconnected(self) -> None:
+        """Who is gone hears nothing more anywhere."""
+        reader = self.listener("alice", "ops", "general")
+        self.broker.disconnect(reader)
+        for room in ("ops", "general"):
+            self.broker.publish(room, 1, b"hello", tail_for)
+            self.broker.announce(room, b"event")
+        self.assertEqual(([], []), (reader.lines, self.broker.conversations_of(reader)))
+
+    def test_announce(self) -> None:
+        """An event reaches everybody who listens, live or not, but for the one it is about."""
+        live, behind = self.listener("alice", "ops"), self.listener("bob", "ops", live=False)
+        about, elsewhere = self.listener("carol", "ops"), self.listener("dave", "general")
+        self.broker.announce("ops", b"joined", skip=about)
+        self.broker.announce("nobody-is-here", b"joined")
+        self.assertEqual([[b"joined"], [b"joined"], [], []], [one.lines for one in (live, behind, about, elsewhere)])
+
+    def test_listeners(self) -> None:
+        """Everybody who listens to any of some conversations, each once."""
+        both, one = self.listener("alice", "ops", "general"), self.listener("bob", "general")
+        self.listener("carol", "elsewhere")
+        self.assertEqual([both, one], self.broker.listeners(["ops", "general", "nobody-is-here"]))
+        self.broker.announce_to([both, one], b"keys", skip=both)
+        self.assertEqual(([], [b"keys"]), (both.lines, one.lines))
+
+    def test_conversations(self) -> None:
+        """What a reader listens to."""
+        reader = self.listener("alice", "ops", "general")
+        self.assertEqual({"ops", "general"}, set(self.broker.conversations_of(reader)))
+        self.assertEqual([], self.broker.conversations_of(MemoryReader("eve")))
+
+    def test_audience_forgotten_and_made_again(self) -> None:
+        """Where the last listener left, the next one starts from the history, not from what was published once."""
+        first = self.listener("alice", "ops")
+        self.broker.publish("ops", 7, b"hello", tail_for)
+        self.broker.unsubscribe(first, "ops")
+        late = self.listener("bob", "ops", cursor=7)
+        self.broker.publish("ops", 8, b"again", tail_for)
+        self.assertEqual([b"again for bob"], late.lines)
+
+
+WALKS, STEPS = 600, 60  # as many as find, several times over, each fault that was put in to try
+
+
+class ClientReader:
+    """A client's connection: what it is given is the client's.
+
+    Attributes:
+        last: the newest message when that was looked up, after subscribing; None before.
+        page: one that was read and has not arrived yet.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.user = client.user
+        self.subscription: Subscription | None = None
+        self.last: int | None = None
+        self.page: list[int] | None = None
+
+    def deliver(self, *chunks: bytes) -> None:
+        """As Reader's."""
+        seq, user = b"".join(chunks).decode().split()
+        assert user == self.user
+        self.client.given.append(int(seq))
+
+
+class Client:
+    """One client: what it was ever given, and the connection it has, if any."""
+
+    def __init__(self, conversation: Conversation, user: str) -> None:
+        self.conversation = conversation
+        self.broker = conversation.broker
+        self.user = user
+        self.start: int | None = None
+        self.given: list[int] = []
+        self.reader: ClientReader | None = None
+
+    def actions(self) -> Iterator[Callable[[], object]]:
+        """What may happen to this client next."""
+        reader = self.reader
+        if reader is None:
+            yield self.connect
+            return
+        yield self.disconnect
+        subscription = reader.subscription
+        if subscription is None:
+            yield self.subscribe
+            return
+        yield self.unsubscribe
+        yield self.look_up
+        if reader.page is not None:
+            yield self.page_arrives
+        elif not subscription.live:
+            yield self.read_page
+        if not subscription.live and reader.last is not None and subscription.cursor >= reader.last:
+            yield lambda: self.broker.go_live(subscription)
+
+    def connect(self) -> None:
+        """It comes, or comes back on a new connection."""
+        self.reader = ClientReader(self)
+        self.broker.connect(self.reader)
+
+    def disconnect(self) -> None:
+        """Its connection is lost, with the page on its way."""
+        assert self.reader
+        self.broker.disconnect(self.reader)
+        self.reader = None
+
+    def subscribe(self) -> None:
+        """It says how far it has got; at first, that it starts at the end."""
+        assert self.reader
+        if self.start is None:
+            self.start = self.conversation.stored
+        cursor = self.given[-1] if self.given else self.start
+        self.reader.subscription = self.broker.subscribe(self.reader, "ops", cursor)
+
+    def unsubscribe(self) -> None:
+        """It leaves; the page on its way is thrown away."""
+        assert self.reader
+        self.broker.unsubscribe(self.reader, "ops")
+        self.reader.subscription = self.reader.last = self.reader.page = None
+
+    def look_up(self) -> None:
+        """The server looks up where the conversation stands, for somebody who subscribes to it already."""
+        assert self.reader
+        self.reader.last = self.conversation.stored
+
+    def read_page(self) -> None:
+        """A page is read from what is stored now."""
+        assert self.reader and self.reader.subscription
+        after = self.reader.subscription.cursor
+        self.reader.page = list(range(after + 1, self.conversation.stored + 1)[:2])
+
+    def page_arrives(self) -> None:
+        """It arrives, perhaps much later."""
+        assert self.reader and self.reader.subscription and self.reader.page is not None
+        for seq in self.reader.page:
+            if seq > self.reader.subscription.cursor:
+                self.reader.subscription.cursor = seq
+                self.reader.deliver(b"%d " % seq, self.user.encode())
+        self.reader.page = None
+
+
+class Conversation:
+    """Messages stored, published, read back and heard by several clients, in any order that can be.
+
+    A message is stored before it is published. Pages are read from what is stored, and arrive later than they were
+    read. A client that comes back says how far it has got.
+    """
+
+    def __init__(self, clients: int) -> None:
+        self.broker = RoomBroker()
+        self.stored = self.published = 0
+        self.clients = [Client(self, user) for user in ("alice", "bob", "alice")[:clients]]
+
+    def actions(self) -> Iterator[Callable[[], object]]:
+        """What may happen next."""
+        yield self.store
+        if self.published < self.stored:
+            yield lambda: self.publish(None)
+            for client in self.clients:
+                if client.reader is not None:
+                    yield lambda reader=client.reader: self.publish(reader)
+        for client in self.clients:
+            yield from client.actions()
+
+    def store(self) -> None:
+        """A commit."""
+        self.stored += 1
+
+    def publish(self, sender: ClientReader | None) -> None:
+        """The oldest message that is stored and not published; a sender that is live knows it from its reply."""
+        self.published += 1
+        seq = self.published
+        subscription = sender and sender.subscription
+        told = subscription and subscription.live and subscription.cursor < seq
+        self.broker.publish("ops", seq, b"%d " % seq, str.encode, skip=sender)
+        if sender is not None and told:
+            sender.client.given.append(seq)
+
+    def come_to_rest(self) -> None:
+        """All that is stored is published, and everybody who listens reads to the end."""
+        while self.published < self.stored:
+            self.publish(None)
+        for client in self.clients:
+            while client.reader and (subscription := client.reader.subscription) and not subscription.live:
+                for step in (client.page_arrives, client.look_up):
+                    if step in list(client.actions()):
+                        step()
+                if not (subscription.cursor >= self.stored and self.broker.go_live(subscription)):
+                    client.read_page()
+
+
+class NoGapNoDoubleTests(SynchronousTestCase):
+    """The promise of the broker, under every order of events."""
+
+    def test_every_interleaving(self) -> None:
+        """Each reader is given each message once and in order, whatever storing, publishing and reading do."""
+        for seed in range(WALKS):
+            self.walk(Conversation(1 + seed % 3), random.Random(seed))
+
+    def walk(self, conversation: Conversation, rng: random.Random) -> None:
+        """One thing after another that may happen, drawn by lot; then everything comes to rest."""
+        for _ in range(STEPS):
+            rng.choice(list(conversation.actions()))()
+            for client in conversation.clients:
+                start = client.start or 0
+                self.assertEqual(list(range(start + 1, start + 1 + len(client.given))), client.given)
+        conversation.come_to_rest()
+        for client in conversation.clients:
+            if client.reader and client.reader.subscription and client.start is not None:
+                self.assertEqual(list(range(client.start + 1, conversation.stored + 1)), client.given)

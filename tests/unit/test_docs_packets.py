@@ -1,0 +1,688 @@
+"""The documents and the code, held to each other in both directions; PacketDiagram.md above all."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import hmac
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import securechat
+from securechat import link, tap
+from securechat.crypto import envelope, passwords, primitives
+from securechat.errors import CODES, Exit
+from securechat.server import settings
+from securechat.server.session import RULES, State
+from securechat.wire import codec, limits
+from securechat.wire import messages as m
+from tests import packet_examples
+from tests.unit import test_layers
+
+PACKAGE: Final = Path(securechat.__file__).parent
+ROOT: Final = packet_examples.DOCUMENT.parent
+PACKETS: Final = packet_examples.DOCUMENT.read_text(encoding="utf-8")
+
+
+# --- reading documents ------------------------------------------------------------------------------------------------
+
+
+def sections(text: str) -> dict[str, str]:
+    """What follows each heading, of whatever level, up to the next one."""
+    outside = re.sub(r"(?m)^```.*?^```$", lambda block: re.sub(r"(?m)^#", " #", block[0]), text, flags=re.DOTALL)
+    parts = re.split(r"(?m)^#{1,6} (.+)$", outside)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str, *columns: str) -> list[list[str]]:
+    """The cells of every table with these columns."""
+    found: list[list[str]] = []
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    for after in text.split(head)[1:]:
+        for line in after.splitlines():
+            if not line.startswith("|"):
+                break
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            found.append([cell.replace("\\|", "|").strip() for cell in cells])
+    return found
+
+
+def document(name: str) -> str:
+    """One of the other papers."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@cache
+def values() -> Mapping[str, str]:
+    """The long values, by the name that stands for them in the examples."""
+    found = packet_examples.written(PACKETS).items()
+    return {name.removeprefix("value-"): text.replace("\n", "") for name, text in found if name.startswith("value-")}
+
+
+def example_lines() -> Iterator[tuple[str, str, bytes]]:
+    """Each line of the examples: its block, whose it is, and its bytes with all values in their places."""
+    for name, text in packet_examples.written(PACKETS).items():
+        for who, line in re.findall(r"(?m)^([CS]): (.*)$", text):
+            yield name, who, re.sub(r"<([\w-]+)>", lambda found: values()[found[1]], line).encode()
+
+
+def facts(name: str) -> dict[str, str]:
+    """A table of worked values, by what they are called; wrapped lines are joined."""
+    found: dict[str, str] = {}
+    key = ""
+    for line in packet_examples.written(PACKETS)[name].splitlines():
+        if " = " in line:
+            key, _, value = line.partition(" = ")
+            key = key.strip()
+            found[key] = value
+        else:
+            found[key] += line.lstrip()
+    return found
+
+
+# --- how the document writes what a struct says -----------------------------------------------------------------------
+
+ALIASES: Final = {name: alias for name, alias in vars(m).items() if typing.get_origin(alias) is typing.Annotated}
+JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", float: "number"}
+REPLY_NAMES: Final = {m.Reply: "Ok", m.Failed: "error"}
+TOP: Final = "2^53 \N{MINUS SIGN} 1"
+
+
+def described(kind: Any) -> str:
+    """A type as the document writes it."""
+    if kind == m.RequestId:
+        return "RequestId"
+    for name, alias in ALIASES.items():
+        if kind == alias:
+            return name
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        base, meta = arguments
+        if base is int:
+            return f"integer {meta.ge} to {meta.le}"
+        if base is bytes:
+            return f"base64 of at most {meta.max_length} bytes"
+        least, most = meta.min_length, meta.max_length
+        return f"{described(base)}, " + (f"at most {most}" if least is None else f"{least} to {most}")
+    if origin in (types.UnionType, typing.Union):
+        (single,) = [part for part in arguments if part not in (type(None), msgspec.UnsetType)]
+        return described(single)
+    if origin is tuple:
+        return f"list of {described(arguments[0])}"
+    if origin is dict:
+        return f"map of {described(arguments[0])} to {described(arguments[1])}"
+    if kind in m.EVENTS:
+        return f"event `{kind.__struct_config__.tag}`"
+    return JSON_NAMES.get(kind) or str(kind.__name__)
+
+
+def default_of(field: Any) -> str:
+    """What an absent field means, as the document writes it."""
+    if field.required:
+        return "required"
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return "absent" if default in (None, msgspec.UNSET) else json.dumps(default)
+
+
+def fields_of(struct: Any) -> list[list[str]]:
+    """The rows of a struct's table, without their meaning; `id` is told once for all."""
+    return [
+        [field.encode_name, described(field.type), default_of(field)]
+        for field in msgspec.structs.fields(struct)
+        if field.name != "id"
+    ]
+
+
+def packets() -> dict[str, Any]:
+    """Every struct by its heading."""
+    structs = {value for value in vars(m).values() if isinstance(value, type) and issubclass(value, m.Packet)}
+    found = {f"Request `{m.command_of(request)}`": request for request in m.REQUESTS}
+    replies = {*m.REPLIES.values(), m.Failed}
+    found |= {f"Reply `{REPLY_NAMES.get(reply, reply.__name__)}`": reply for reply in replies}
+    found |= {f"Event `{event.__struct_config__.tag}`": event for event in m.EVENTS}
+    parts = structs - set(found.values()) - {m.Packet, m.Request, m.Reply, m.Event}
+    return found | {f"Part `{part.__name__}`": part for part in parts}
+
+
+class PacketTests(SynchronousTestCase):
+    """Tests for the tables of the packets."""
+
+    def setUp(self) -> None:
+        self.sections = sections(PACKETS)
+        self.packets = packets()
+
+    def test_every_packet(self) -> None:
+        """Each request, reply, event and part has a heading, and each such heading a struct."""
+        headings = [name for name in self.sections if re.match(r"(Request|Reply|Event|Part) `", name)]
+        self.assertEqual(sorted(self.packets), sorted(headings))
+
+    def test_every_field(self) -> None:
+        """Each field has its row with its type and default, in order, and each row is a field's."""
+        for name, struct in self.packets.items():
+            table = rows(self.sections[name], "field", "type", "default", "meaning")
+            self.assertEqual(fields_of(struct), [row[:3] for row in table], name)
+            self.assertEqual([], [row for row in table if not row[3]], name)
+
+    def test_rules(self) -> None:
+        """Each request has its state, its answer, and errors that exist; no code is told of nowhere."""
+        states = {
+            frozenset({State.GREETED}): "greeted",
+            frozenset({State.NO_DEVICE, State.READY}): "account",
+            frozenset({State.READY}): "ready",
+            frozenset(State): "any",
+        }
+        told: set[str] = set()
+        for request, (allowed, _) in RULES.items():
+            name = m.command_of(request)
+            line = re.search(
+                r"(?ms)^- \*\*State\*\* (\w+) · \*\*Answer\*\* `(\w+)` · \*\*Errors\*\* (.+?)\n\n",
+                self.sections[f"Request `{name}`"],
+            )
+            assert line is not None, name
+            reply = m.REPLIES[request]
+            self.assertEqual((states[allowed], REPLY_NAMES.get(reply, reply.__name__)), (line[1], line[2]), name)
+            codes = set(re.findall(r"`(\w+)`", line[3]))
+            self.assertEqual(set(), codes - CODES.keys(), name)
+            told |= codes
+        elsewhere = {name for name, code in CODES.items() if code.closes} | {"unknown_command", "too_many_devices"}
+        elsewhere |= set(re.findall(r"`(\w+)`", self.sections["Requests"]))
+        self.assertEqual(set(), CODES.keys() - told - elsewhere)
+
+    def test_types(self) -> None:
+        """Each named type has its row with its JSON and its rule, and each row is a type's."""
+        table = {row[0]: row[1:] for row in rows(self.sections["Types"], "type", "JSON", "rule")}
+        wanted: dict[str, list[str]] = {"RequestId": ["integer or string", f"0 to {TOP}, or at most 64 characters"]}
+        for name, alias in ALIASES.items():
+            if name == described(alias):  # not a second name for the same
+                base, meta = typing.get_args(alias)
+                wanted[name] = ["integer" if base is int else "string", self.rule(base, meta)]
+        integer, string, _ = typing.get_args(m.RequestId)
+        self.assertEqual((2**53 - 1, 64), (typing.get_args(integer)[1].le, typing.get_args(string)[1].max_length))
+        self.assertEqual(wanted, {name: [json_name, rule.split(";")[0]] for name, (json_name, rule) in table.items()})
+
+    def rule(self, base: Any, meta: Any) -> str:
+        """What values a type takes, as the document writes it."""
+        if base is int:
+            self.assertEqual(2**53 - 1, meta.le)
+            return f"{meta.ge} to {TOP}"
+        if base is bytes:
+            self.assertEqual(meta.min_length, meta.max_length)
+            return f"base64 of {meta.min_length} bytes"
+        pattern = f"`{meta.pattern.removesuffix(chr(92) + 'Z')}$`"
+        return pattern if meta.max_length is None else f"{pattern}, {meta.min_length} to {meta.max_length} characters"
+
+    def test_event_kinds(self) -> None:
+        """The kinds of `room` and the reasons of `bye` are those the server says."""
+        kinds, reasons = said_by_server()
+        closing = {name for name, code in CODES.items() if code.closes and name != "internal"}
+        for name, wanted in (("Event `room`", kinds), ("Event `bye`", reasons - closing)):
+            found = re.findall(r"(?m)^\| `(\w+)` \|", self.sections[name])
+            self.assertEqual(sorted(wanted), sorted(found), name)
+
+    def test_events_known(self) -> None:
+        """The client decodes every event there is."""
+        for event in m.EVENTS:
+            self.assertIn(event.__struct_config__.tag, codec._EVENT_NAMES)
+
+
+def said_by_server() -> tuple[set[str], set[str]]:
+    """The kinds of room events and the reasons of good-byes, as literals in the server's source."""
+    kinds: set[str] = set()
+    reasons: set[str] = set()
+    for path in sorted((PACKAGE / "server").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                name = getattr(call.func, "attr", "")
+                named = {keyword.arg: keyword.value for keyword in call.keywords}
+                kinds |= literals(named.get("type")) if name == "RoomEvent" else set()
+                reasons |= literals(named.get("reason")) if name == "Bye" else set()
+                reasons |= literals(call.args[0]) if name == "end" and call.args else set()
+    return kinds, reasons
+
+
+def literals(node: ast.AST | None) -> set[str]:
+    """The string, if it is one."""
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+class TableTests(SynchronousTestCase):
+    """Tests for the tables of errors, limits, labels and costs."""
+
+    def setUp(self) -> None:
+        self.sections = sections(PACKETS)
+
+    def test_errors(self) -> None:
+        """Each code has its row, with what follows from it and its text, and each row is a code's."""
+        yes = {True: "yes", False: "no"}
+        wanted = [
+            [f"`{code.name}`", yes[code.closes], yes[code.stored_nothing], str(int(code.exit)), code.text]
+            for code in CODES.values()
+        ]
+        columns = "code", "closes", "nothing stored", "exit", "text", "meaning"
+        found = [row[:5] for row in rows(self.sections["Errors"], *columns)]
+        self.assertEqual(sorted(wanted), sorted(found))
+
+    def test_exits(self) -> None:
+        """Each exit status has its row, and each row is one's."""
+        table = rows(self.sections["Errors"], "exit", "of this project's client")
+        self.assertEqual([str(int(status)) for status in Exit], [row[0] for row in table])
+
+    def test_limits(self) -> None:
+        """Each limit has its row with its value, and each row is a limit's."""
+        wanted = [[name, f"{value:g}" if isinstance(value, float) else str(value)] for name, value in constants()]
+        self.assertEqual(wanted, [row[:2] for row in rows(self.sections["Limits"], "name", "value", "of")])
+
+    def test_labels(self) -> None:
+        """Each label of the cryptography has its row under its function, and each row is a label in use."""
+        wanted = {
+            (function, label)
+            for path in (PACKAGE / "crypto").glob("*.py")
+            for function, label in labels(ast.parse(path.read_text(encoding="utf-8")))
+        }
+        found = {(row[0], row[1].strip("`")) for row in rows(self.sections["Notation"], "function", "label", "for")}
+        self.assertEqual(wanted, found)
+
+    def test_argon2(self) -> None:
+        """The costs of a password are those of the code."""
+        table = dict(rows(self.sections["Passwords"], "Argon2id", "value"))
+        found = [int(table[name].split()[0]) for name in ("iterations", "memory", "lanes", "output", "salt")]
+        costs = [passwords._ITERATIONS, passwords._MEMORY_KIB, passwords._LANES, 32, passwords.SALT_BYTES]
+        self.assertEqual(costs, found)
+
+    def test_names(self) -> None:
+        """Prefix, exporter's label, RSA parameters and the point of order 8 are those of the code."""
+        for text in (
+            f'"{primitives.PREFIX.decode()}" ‖ label',
+            f"label `{link.EXPORTER_LABEL.decode()}`",
+            f"RSA, {primitives.RSA_BITS} bits, e = {primitives.RSA_EXPONENT}",
+            f"Y = {primitives._Y8:064x}",
+            f"port {link.DEFAULT_PORT}",
+        ):
+            self.assertIn(text, PACKETS)
+
+    def test_connect_line(self) -> None:
+        """The fields of a connect line are those the code reads."""
+        written = re.search(r"(?m)^securechat://\S+$", self.sections["Connect line"])
+        assert written is not None
+        text = written[0].replace("PORT", "12345").replace("SERVER-ID", "i" * 43)
+        line = link.ConnectLine.parse(text)
+        self.assertEqual(
+            ("HOST", 12345, "i" * 43, "CODE", "ROOM"), (line.host.upper(), line.port, line.id, line.invite, line.room)
+        )
+
+
+def constants() -> list[tuple[str, float]]:
+    """The limits, in their order."""
+    return [(name, value) for name, value in vars(limits).items() if name.isupper()]
+
+
+def labels(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Function and label of every call that has a label written out."""
+    names = {"sign": "Sign", "verify": "Sign", "digest": "H", "expand": "Expand"}
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in names:
+            place = 0 if call.func.attr == "digest" else 1  # type: ignore[attr-defined]
+            for label in literals(call.args[place] if len(call.args) > place else None):
+                yield names[call.func.attr], label  # type: ignore[attr-defined]
+
+
+class ExampleTests(SynchronousTestCase):
+    """Tests for the worked examples."""
+
+    maxDiff = None
+
+    def test_written(self) -> None:
+        """Every example is what the code makes now: run ``python -m tests.packet_examples`` after a change."""
+        made, written = packet_examples.blocks(), packet_examples.written(PACKETS)
+        self.assertEqual(sorted(made), sorted(written))
+        self.assertEqual([], [name for name in made if made[name] != written[name]])
+
+    def test_lines(self) -> None:
+        """Every line decodes to a packet that encodes to the same JSON, but for those that show a refusal of it."""
+        asked: m.AnyRequest | None = None
+        for name, who, line in example_lines():
+            if who == "C":
+                if name in ("error-bad-field", "error-unknown-command", "error-bad-packet"):
+                    asked = None
+                    continue
+                asked = decoded = codec.decode_request(line)
+            elif b'"event":' in line[:9]:
+                decoded = codec.decode_event(line)
+            else:
+                decoded = codec.decode_reply(line, m.Ping if asked is None else type(asked))
+                self.assertTrue(asked is None or asked.id == decoded.id, name)
+            self.assertEqual(json.loads(line), json.loads(codec.encode(decoded)), name)
+
+    def test_every_packet_is_shown(self) -> None:
+        """Every request, reply, field of a refusal and event has an example."""
+        shown: set[str] = set()
+        for _, who, line in example_lines():
+            packet = json.loads(line)
+            if who == "S":
+                shown |= {f"Event `{packet['event']}`"} if "event" in packet else set(packet) - {"id"}
+            elif isinstance(packet, dict):
+                shown.add(f"Request `{packet['cmd']}`")
+        wanted = {name for name in packets() if name.startswith(("Request", "Event"))}
+        self.assertEqual(set(), (wanted | {field.name for field in msgspec.structs.fields(m.Failed)} - {"id"}) - shown)
+
+    def test_package_opens(self) -> None:
+        """The worked package opens with the key beside it, by the code."""
+        blocks = packet_examples.written(PACKETS)
+        private = load_pem_private_key(blocks["private-key"].encode(), None)
+        event = codec.decode_event(blocks["event-message-whole"].encode())
+        assert isinstance(event, m.StoredMessage)
+        package = event.package
+        wrapped, kid = package.encrypted_keys["bob"], package.kids["bob"]
+        text = envelope.open_package(package.encrypted_message, wrapped, kid, {kid: private})  # type: ignore[dict-item]
+        self.assertEqual("Hello everyone!", text)
+
+    def test_whole_lines(self) -> None:
+        """The lines of the worked package are those of the story."""
+        blocks = packet_examples.written(PACKETS)
+        lines = {name: line for name, who, line in example_lines() if (name, who) != ("send", "S")}
+        self.assertEqual(lines["send"].decode(), blocks["send-whole"].strip())
+        self.assertEqual(lines["event-message"].decode(), blocks["event-message-whole"].strip())
+
+
+class StrangerTests(SynchronousTestCase):
+    """Somebody who has only the document: every derivation again, without a line of the project's code."""
+
+    def vec(self, data: bytes) -> bytes:
+        """As the document says."""
+        if len(data) < 64:
+            return bytes([len(data)]) + data
+        assert len(data) < 16384
+        return (0x4000 | len(data)).to_bytes(2) + data
+
+    def h(self, label: str, *parts: bytes) -> bytes:
+        """As the document says."""
+        return hashlib.sha256(b"".join(map(self.vec, (label.encode(), *parts)))).digest()
+
+    def expand(self, secret: bytes, label: str, context: bytes, length: int) -> bytes:
+        """As the document says, for at most 32 bytes."""
+        info = length.to_bytes(2) + self.vec(b"SecureChat 1 " + label.encode()) + self.vec(context)
+        return hmac.digest(secret, info + b"\x01", "sha256")[:length]
+
+    def signed(self, label: str, content: bytes) -> bytes:
+        """What Ed25519 signs."""
+        return self.vec(b"SecureChat 1 " + label.encode()) + self.vec(content)
+
+    def verify(self, public: bytes, label: str, content: bytes, signature: str) -> None:
+        """Fails where a signature is wrong."""
+        try:
+            key = Ed25519PublicKey.from_public_bytes(public)
+            key.verify(base64.b64decode(signature), self.signed(label, content))
+        except InvalidSignature:
+            self.fail(f"a signature with the label {label} does not verify")
+
+    def test_notation(self) -> None:
+        """The first table."""
+        table, zeros = facts("notation"), bytes(32)
+        signature = Ed25519PrivateKey.from_private_bytes(zeros).sign(self.signed("example", b"abc"))
+        found = [
+            self.vec(b"abc"),
+            self.vec(bytes(100))[:4],
+            self.h("example", b"abc"),
+            self.expand(zeros, "example", b"abc", 16),
+            signature,
+        ]
+        self.assertEqual(
+            [text for name, text in table.items() if name[0] in "vHES" and name[:2] not in ("SH", "Ed")],
+            [value.hex() for value in found],
+        )
+
+    def test_hello(self) -> None:
+        """Server id and signature of the greeting."""
+        table = facts("hello-signature")
+        lk, exporter, nonce = (bytes.fromhex(table[name]) for name in ("lk", "exporter", "nonce"))
+        self.assertEqual(table["server id"], b64url(hashlib.sha256(lk).digest()))
+        content = self.h("hello", lk, exporter, nonce)
+        self.assertEqual(table["content"], content.hex())
+        self.verify(lk, "hello", content, table["sig"])
+        (line,) = [line for name, _, line in example_lines() if name == "hello"]
+        hello = json.loads(line)
+        self.assertEqual((lk, nonce), (base64.b64decode(hello["lk"]), base64.b64decode(hello["nonce"])))
+        self.assertEqual(table["sig"], hello["sig"])
+
+    def test_password(self) -> None:
+        """Everything that follows from the root."""
+        table = facts("password")
+        root, srv = bytes.fromhex(table["root"]), facts("hello-signature")["server id"]
+        context = self.h("auth", srv.encode(), b"alice")
+        self.assertEqual(table['H("auth", srv, "alice")'], context.hex())
+        auth = self.expand(root, "auth", context, 32)
+        self.assertEqual((table["auth"], table["token"]), (auth.hex(), f"sc1${b64url(auth)}"))
+        keys = [self.expand(root, label, b"", 32).hex() for label in ("keystore", "backup")]
+        self.assertEqual([table["keystore key"], table["backup key"]], keys)
+        secret = bytes.fromhex(facts("fake-salt")["secret"])
+        salt = self.expand(secret, "fake salt", b"nobody", 16)
+        self.assertEqual(facts("fake-salt")['fake salt of "nobody"'], base64.b64encode(salt).decode())
+
+    def test_keys(self) -> None:
+        """Certificate, list, digest, key ids and fingerprint."""
+        certificate, listed = facts("certificate"), facts("device-list")
+        ik, dk = bytes.fromhex(certificate["IK, public"]), bytes.fromhex(certificate["DK, public"])
+        cert, signed = certificate["cert"].encode(), listed["list"].encode()
+        self.verify(ik, "device", cert, certificate["ik_sig"])
+        self.verify(dk, "device", cert, certificate["dk_sig"])
+        self.verify(ik, "devlist", signed, listed["sig"])
+        fields = json.loads(signed)
+        self.assertEqual([hashlib.sha256(cert).hexdigest()], fields["devs"])
+        self.assertEqual(json.loads(cert)["dev"], hashlib.sha256(dk).hexdigest()[:32])
+        self.assertEqual(listed["kid"], hashlib.sha256(base64.b64decode(fields["rk"])).hexdigest()[:32])
+        self.assertEqual(listed["digest"], hashlib.sha256(signed).hexdigest())
+        self.assertEqual(
+            listed["digest"], json.loads(base64.b64decode(json.loads(values()["alice-keys-2"])["list"]))["prev"]
+        )
+        self.assertEqual(listed["fingerprint"].replace(" ", ""), hashlib.sha256(ik).hexdigest())
+
+    def test_keys_of_signed_objects(self) -> None:
+        """The tables of the keys of certificate, list and backup are those of the objects."""
+        found = sections(PACKETS)
+        backup = self.opened_backup()
+        for name, value in (
+            ("Device certificate", json.loads(facts("certificate")["cert"])),
+            ("Device list", json.loads(facts("device-list")["list"])),
+            ("Sealed backup", backup),
+        ):
+            self.assertEqual(list(value), [row[0] for row in rows(found[name], "key", "type", "value")], name)
+
+    def test_login_proof(self) -> None:
+        """A device over a connection."""
+        table = facts("login-proof")
+        lk = bytes.fromhex(facts("hello-signature")["lk"])
+        parts = (bytes.fromhex(table[name]) for name in ("exporter", "nonce"))
+        content = self.h("login", lk, *parts, b"alice")
+        self.assertEqual(table["content"], content.hex())
+        device = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(table["DK, seed"]))
+        self.verify(device.public_key().public_bytes_raw(), "login", content, table["proof"])
+
+    def test_conversation(self) -> None:
+        """The id of a private conversation."""
+        table = facts("conversation")
+        pair = sorted(bytes.fromhex(table[f"IK of {name}"]) for name in ("alice", "bob"))
+        self.assertEqual(table["conversation"], f"pm:{self.h('pm', *pair).hex()}")
+
+    def opened_backup(self) -> dict[str, Any]:
+        """The JSON of alice's first backup."""
+        table, stored = facts("backup"), json.loads(values()["alice-backup-1"])
+        blob = base64.b64decode(stored["blob"])
+        srv = facts("hello-signature")["server id"].encode()
+        associated = self.h("backup", blob[:1], srv, b"alice", stored["version"].to_bytes(8))
+        self.assertEqual((table["associated data"], table["nonce"]), (associated.hex(), blob[1:13].hex()))
+        padded = ChaCha20Poly1305(bytes.fromhex(table["key"])).decrypt(blob[1:13], blob[13:], associated)
+        size = int.from_bytes(padded[:4])
+        self.assertEqual(b"", padded[4 + size :].strip(b"\0"))
+        self.assertEqual(int(table["length of plaintext"]), len(padded))
+        plain: dict[str, Any] = json.loads(padded[4 : 4 + size])
+        return plain
+
+    def test_backup(self) -> None:
+        """The sealed backup opens, and holds the account's identity."""
+        seed = base64.b64decode(self.opened_backup()["ik"])
+        self.assertEqual(facts("certificate")["IK, seed"], seed.hex())
+
+    def test_recovery_code(self) -> None:
+        """A recovery code, and the key that follows from it."""
+        table = facts("recovery-code")
+        secret = bytes.fromhex(table["secret"])
+        check = hashlib.sha256(b"SecureChat recovery code" + secret).hexdigest()[:3]
+        self.assertEqual(table["check, 12 bits"], check)
+        alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+        bits = 0
+        for digit in table["code"].replace("-", ""):
+            bits = bits << 5 | alphabet.index(digit)
+        self.assertEqual(secret.hex() + check, f"{bits:035x}")
+        root = hmac.digest(bytes(32), secret, "sha256")
+        key = hmac.digest(root, b"SecureChat 1 recovery code\x01", "sha256")
+        self.assertEqual(table["backup key"], key.hex())
+
+    def test_package(self) -> None:
+        """The package, step by step; RSA and OAEP by hand."""
+        table, blocks = facts("package"), packet_examples.written(PACKETS)
+        private: Any = load_pem_private_key(blocks["private-key"].encode(), None)
+        numbers = private.private_numbers()
+        wrapped = int.from_bytes(base64.b64decode(table["encrypted_keys.bob"]))
+        encoded = pow(wrapped, numbers.d, numbers.public_numbers.n).to_bytes(384)
+        seed = xor(encoded[1:33], mgf1(encoded[33:], 32))
+        self.assertEqual(table["OAEP seed for bob"], seed.hex())
+        block = xor(encoded[33:], mgf1(seed, 351))
+        self.assertEqual(hashlib.sha256().digest(), block[:32])
+        key = block[32:].lstrip(b"\0")[1:]
+        self.assertEqual(table["Fernet key"], key.decode())
+        raw, token = base64.urlsafe_b64decode(key), base64.urlsafe_b64decode(table["encrypted_message"])
+        self.assertEqual(token[-32:], hmac.digest(raw[:16], token[:-32], "sha256"))
+        self.assertEqual((128, bytes(8), table["IV"]), (token[0], token[1:9], token[9:25].hex()))
+        decryptor = Cipher(algorithms.AES128(raw[16:]), modes.CBC(token[9:25])).decryptor()
+        padded = decryptor.update(token[25:-32]) + decryptor.finalize()
+        self.assertEqual(table["padded text"], padded.hex())
+        self.assertEqual(table["text"], padded[: -padded[-1]].decode())
+
+
+def b64url(data: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def xor(a: bytes, b: bytes) -> bytes:
+    """Byte by byte."""
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+def mgf1(seed: bytes, length: int) -> bytes:
+    """MGF1 with SHA-256 (RFC 8017, appendix B.2.1)."""
+    blocks = (hashlib.sha256(seed + number.to_bytes(4)).digest() for number in range(length // 32 + 1))
+    return b"".join(blocks)[:length]
+
+
+class FlowTests(SynchronousTestCase):
+    """Tests for the diagram of the flow."""
+
+    def test_readme_quotes_it(self) -> None:
+        """README.md has the very diagram of PacketDiagram.md."""
+        here = packet_examples.FLOW.search(PACKETS)
+        there = packet_examples.FLOW.search(document("README.md"))
+        assert here is not None
+        if there is None:
+            raise SkipTest("README.md has no place for the diagram yet")
+        self.assertEqual(here[1], there[1], "python -m tests.packet_examples writes it")
+
+
+class OtherDocumentsTests(SynchronousTestCase):
+    """Tests for docs/: what they list is what there is."""
+
+    def test_settings(self) -> None:
+        """docs/operations.md has every setting with its default and every option, and no other."""
+        text = document("docs/operations.md")
+        defaults = settings.Settings()
+        wanted = {name: default_text(getattr(defaults, name)) for name in settings._NAMES}
+        self.assertEqual(
+            wanted, {row[0].strip("`"): row[1].strip("`") for row in rows(text, "setting", "default", "what")}
+        )
+        options = {f"--{name}" for name, *_ in [*tap.Options.optParameters, *tap.Options.optFlags]} | {"--listen"}
+        self.assertEqual(options, {row[0].strip("`").split()[0] for row in rows(text, "option", "setting")})
+
+    def test_files(self) -> None:
+        """docs/operations.md has every file of the data directory."""
+        places = [name for name, value in vars(settings.DataDir).items() if isinstance(value, property)]
+        data = settings.DataDir(Path("data"))
+        wanted = {getattr(data, name).name for name in places}
+        found = {row[0].strip("`") for row in rows(document("docs/operations.md"), "file", "what", "secret", "back up")}
+        self.assertEqual(set(), wanted - found)
+
+    def test_arrows(self) -> None:
+        """docs/architecture.md has the arrows that tests.unit.test_layers holds."""
+        table = rows(document("docs/architecture.md"), "layer", "may import")
+        found = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in table}
+        wanted = {
+            layer: set(targets) for layer, targets in test_layers.ARROWS.items() if targets is not test_layers.ALL
+        }
+        self.assertEqual(wanted, found)
+
+    def test_tree(self) -> None:
+        """docs/architecture.md has every module of the package, and no other."""
+        found = re.search(r"```text\nsecurechat/\n(.*?)```", document("docs/architecture.md"), re.DOTALL)
+        assert found is not None
+        self.assertEqual(sorted(modules_of_tree(found[1])), sorted(modules_of_package()))
+
+    def test_named_tests(self) -> None:
+        """Every test that docs/threat-model.md names is there."""
+        named = set(re.findall(r"`(tests\.[\w.]+)`", document("docs/threat-model.md")))
+        self.assertTrue(named)
+        self.assertEqual([], sorted(name for name in named if not is_there(name)))
+
+
+def default_text(value: Any) -> str:
+    """A default as TOML."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def modules_of_tree(text: str) -> Iterator[str]:
+    """The files of a drawn tree, as paths."""
+    path: list[str] = []
+    for line in text.splitlines():
+        entry = re.match(r"^( +)(\S+)", line)
+        if entry is None or len(entry[1]) > 8:  # what goes on from the line above
+            continue
+        depth = len(entry[1]) // 2 - 1
+        names = entry[2].rstrip(",").split(",")
+        path = [*path[:depth], names[0]]
+        if not names[0].endswith("/"):
+            yield "".join(path)
+
+
+def modules_of_package() -> Iterator[str]:
+    """The modules, but for those that say no more than that there is a package."""
+    for path in PACKAGE.rglob("*"):
+        if path.suffix in (".py", ".toml", ".sql") and path.name != "__init__.py":
+            yield path.relative_to(PACKAGE).as_posix()
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of tests, a class in it, or one of its methods."""
+    parts: Sequence[str] = name.split(".")
+    for size in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:size]).with_suffix(".py")
+        if path.exists():
+            node: Any = ast.parse(path.read_text(encoding="utf-8"))
+            for part in parts[size:]:
+                node = next((child for child in node.body if getattr(child, "name", "") == part), None)
+                if node is None:
+                    return False
+            return True
+    return ROOT.joinpath(*parts).is_dir()
