@@ -26,6 +26,8 @@ def invite(data_dir: str | None, *, room: str, uses: int, days: float) -> str:
     folded = fold_room(room)
     if folded is None:
         raise AdminError(f"{room} cannot be the name of a room: {NAME_RULE}.")
+    if not 1 <= uses <= 10_000 or not 60 <= days * 86_400 <= 366 * 86_400:
+        raise AdminError("An invitation is for 1 to 10000 people, and holds from a minute to 366 days.")
     reply = ask(data_dir, {"cmd": "invite", "room": folded, "uses": uses, "expires": int(days * 86_400)})
     return str(reply["line"])
 

@@ -56,6 +56,7 @@ class BoundedLineReceiver(LineReceiver):
         self.closing = False
         self._turn: Any = None
         self._abort: Any = None
+        self._held: set[str] = set()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -78,9 +79,25 @@ class BoundedLineReceiver(LineReceiver):
                     return
                 if taken >= limits.LINES_PER_TURN:
                     self._turn = self.clock.callLater(0, self._take_lines)
+                    self.hold("turn")  # else a peer that is quicker than we are would fill the memory
                     return
         except LineTooLong as error:
             self.lineTooLong(error.limit)
+            return
+        self.let_go("turn")
+
+    def hold(self, reason: str) -> None:
+        """Stops reading until every reason for it is gone."""
+        if not self._held and not self.closing:
+            self.transport.pauseProducing()
+        self._held.add(reason)
+
+    def let_go(self, reason: str) -> None:
+        """Reads on if this was the last reason not to."""
+        if reason in self._held:
+            self._held.discard(reason)
+            if not self._held and not self.closing:
+                self.transport.resumeProducing()
 
     def lineTooLong(self, limit: int) -> None:
         """A line passed the limit; the rest of what was read is worth nothing."""
@@ -352,6 +369,19 @@ def split_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int
             f"{text!r} is not an address. Write HOST:PORT, as 127.0.0.1:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}."
         )
     return host, default_port if port is None else port
+
+
+def bucket_of(host: str) -> str:
+    """What addresses are counted by: one of IPv4, however written; of IPv6 the /64 that one customer has."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4 or address.is_loopback:
+        return host
+    if address.ipv4_mapped is not None:  # IPv4 peers of a socket that speaks both
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def join_address(host: str, port: int) -> str:

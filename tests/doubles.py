@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import secrets
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC
 from functools import cache, partial
@@ -330,6 +333,9 @@ SERVER_KEY: Final = signing_key("server")
 SRV: Final = server_id(ed25519_public(SERVER_KEY))
 
 
+UNPROVEN: Final = bytes(64)  # in a registration: `Caller.say` puts the proof in its place
+
+
 class Person:
     """Somebody with an account: the private keys, and what is signed with them.
 
@@ -568,7 +574,8 @@ class Network:
     def refuse(self, command: str, code: Code, times: int = 1, **fields: Any) -> None:
         """The next requests of that name are refused, without the server's knowing of them."""
         shown = {"retry_after": 1.0, "room": "general", "user": "somebody", "expected": 1, "version": 1} | fields
-        answer = Failed(code=code.name, msg=code.text.format(**shown), **fields)
+        told = {name: value for name, value in fields.items() if name in Failed.__struct_fields__}
+        answer = Failed(code=code.name, msg=code.text.format(**shown), **told)
         self.faults.setdefault(command, []).extend([answer] * times)
 
     def go_down(self) -> None:
@@ -654,6 +661,8 @@ class ChatClient:
         timeout: as the core's.
     """
 
+    _fresh: ClassVar[bytes] = b""
+
     def __init__(
         self,
         case: ChatCase,
@@ -684,14 +693,18 @@ class ChatClient:
         self.core.shop = replace(self.core.shop, pool=self._pool)
         self.core.start()
 
-    def _pool(self, *args: Any, **kw: Any) -> InlinePool:
-        prepare = kw.pop("cp_openfun")
-
+    def _pool(self, driver: str, path: str, *, cp_openfun: Callable[[Any], object], **kw: Any) -> InlinePool:
         def hurried(connection: Any) -> None:
-            prepare(connection)
-            connection.execute("PRAGMA synchronous = OFF")  # no test pulls the plug
+            cp_openfun(connection)
+            connection.execute("PRAGMA synchronous = OFF")
 
-        self.pools.append(InlinePool(*args, cp_openfun=hurried, **kw))
+        if not ChatClient._fresh:  # made once, for making it takes longer than most tests
+            with closing(sqlite3.connect(f"{path}.fresh", isolation_level=None)) as connection:
+                cp_openfun(connection)
+            ChatClient._fresh = Path(f"{path}.fresh").read_bytes()
+        if not Path(path).exists():
+            Path(path).write_bytes(ChatClient._fresh)
+        self.pools.append(InlinePool(driver, path, cp_openfun=hurried, **kw))
         return self.pools[-1]
 
     def start(self, line: str) -> Deferred[Exit]:
@@ -744,7 +757,8 @@ class ChatCase(StoreCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(primitives, "load_rsa_private", load_checked_before)
-        self.writer.connection.execute("PRAGMA synchronous = OFF")  # no test pulls the plug
+        self.patch(os, "fsync", lambda descriptor: None)  # no test pulls the plug
+        self.writer.connection.execute("PRAGMA synchronous = OFF")
         self.reactor.advance(START)
         self.home = Path(self.mktemp())
         self.home.mkdir()
@@ -815,9 +829,9 @@ class ChatCase(StoreCase):
         self.settle()
         end = self.reactor.seconds() + seconds
         while (calls := self.reactor.getDelayedCalls()) and (at := min(c.getTime() for c in calls)) <= end:
-            self.reactor.advance(max(0.0, at - self.reactor.seconds()))
+            self.reactor.advance(max(0.0, at - self.reactor.seconds()) + 1e-6)  # or rounding might fall short of it
             self.settle()
-        self.reactor.advance(end - self.reactor.seconds())
+        self.reactor.advance(max(0.0, end - self.reactor.seconds()))
         self.settle()
 
 
@@ -938,9 +952,21 @@ class Caller:
         return [json.loads(reply) for reply in replies]
 
     def say(self, *requests: m.Packet | bytes) -> None:
-        """Says lines, in one piece."""
-        lines = [one + b"\n" if isinstance(one, bytes) else codec.encode(one) for one in requests]
+        """Says lines, in one piece. A registration gets its proof here, where the connection is known."""
+        proven = [self._proven(one) if isinstance(one, m.Register) else one for one in requests]
+        lines = [one + b"\n" if isinstance(one, bytes) else codec.encode(one) for one in proven]
         self.protocol.dataReceived(b"".join(lines))
+
+    def _proven(self, request: m.Register) -> m.Register:
+        if request.proof != UNPROVEN:
+            return request
+        named = json.loads(request.keys.certs[0].cert)
+        people = [Person(named["user"], generation=generation) for generation in (1, 2, 3)]
+        held = [(person, number) for person in people for number in (1, 2) if person.dev(number) == named["dev"]]
+        person, number = held[0]
+        device = person.device(number)
+        proof = login_proof(device, lk=self.hello.lk, exporter=b"", nonce=self.hello.nonce, user=request.user)
+        return replace_fields(request, proof=proof)
 
     def ask(self, request: m.Request) -> Any:
         """The reply to a request that is answered at once."""
@@ -1033,7 +1059,7 @@ class ServerCase(StoreCase):
         """A person's good registration."""
         fields: dict[str, Any] = {
             "id": 1, "user": person.user, "password": auth_token(person), "salt": b"sixteen of salt!",
-            "keys": session_keys(person), "backup": m.Backup(version=1, blob=b"sealed"),
+            "keys": session_keys(person), "proof": UNPROVEN, "backup": m.Backup(version=1, blob=b"sealed"),
         }  # fmt: skip
         return m.Register(**fields | changes)
 

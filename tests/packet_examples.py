@@ -315,7 +315,13 @@ class Story:
         lines["ping"] = laptop.ask(m.Ping(id=1))
         lines["register"] = laptop.ask(
             m.Register(
-                id=2, user="alice", password=token, salt=stretched.salt, keys=alice.bundle, backup=self.first_backup
+                id=2,
+                user="alice",
+                password=token,
+                salt=stretched.salt,
+                keys=alice.bundle,
+                proof=laptop.proof(alice.dk, "alice"),
+                backup=self.first_backup,
             )
         )
         lines["sync"] = laptop.ask(m.Sync(id=3))
@@ -328,7 +334,13 @@ class Story:
         desk = Connection(self, "desk", Registration.INVITE)
         desk.heard()
         register = m.Register(
-            id=1, user="bob", password=bob_token, salt=fixed("salt bob", 16), keys=bob.bundle, backup=bob_backup
+            id=1,
+            user="bob",
+            password=bob_token,
+            salt=fixed("salt bob", 16),
+            keys=bob.bundle,
+            proof=desk.proof(bob.dk, "bob"),
+            backup=bob_backup,
         )
         lines["error-invite"] = desk.ask(register)
         lines["register-invite"] = bob_registers = desk.ask(
@@ -338,6 +350,7 @@ class Story:
                 password=bob_token,
                 salt=fixed("salt bob", 16),
                 keys=bob.bundle,
+                proof=desk.proof(bob.dk, "bob"),
                 backup=bob_backup,
                 invite=code,
             )

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,12 +34,12 @@ from securechat.crypto.identity import (
     verify_bundle,
 )
 from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
-from securechat.errors import BAD_LOGIN, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.errors import BAD_LOGIN, TOO_MANY_DEVICES, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.wire import limits
 from securechat.wire import messages as m
 
 T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
-_DEVICE_NAME_LENGTH: Final = 64
 _BACKUP_PINS: Final = 1000  # the newest; each takes some 200 bytes of the backup
 
 
@@ -230,6 +229,7 @@ async def _register(
     data_key = secrets.token_bytes(ks.DATA_KEY_BYTES)
     keystore = _new_keystore(profile, keys, data_key, stretched)
     profile.write_pending(keystore)
+    proof = prove(protocol, keys, profile.user)
     try:
         reply = await protocol.request(
             m.Register(
@@ -237,6 +237,7 @@ async def _register(
                 password=stretched.auth_token(profile.srv, profile.user),
                 salt=stretched.salt,
                 keys=m.KeyBundle.of(bundle),
+                proof=proof,
                 backup=m.Backup(version=1, blob=blob),
                 invite=invite,
             )
@@ -351,6 +352,8 @@ async def _enrol(
     data_key: bytes,
 ) -> OpenAccount:
     """Makes this profile a device of the account, with the keys of the backup."""
+    if len(own.devices) >= limits.MAX_DEVICES:
+        raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
     stranded = Stranded(profile.user, stretched.salt, reply.backup_version)
     try:
         account_secrets, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
@@ -409,9 +412,7 @@ async def _fetch_backup(
     return opened, key, by_code, stored.version
 
 
-async def _open_backup(
-    shop: Workshop, profile: Profile, key: bytes, stored: m.Backup
-) -> sealed_backup.AccountSecrets:
+async def _open_backup(shop: Workshop, profile: Profile, key: bytes, stored: m.Backup) -> sealed_backup.AccountSecrets:
     """Opens a backup in a thread: an RSA key that comes from elsewhere is checked for 0.15 s. Raises WrongSecret."""
     work = partial(
         sealed_backup.open_backup, key, stored.blob, srv=profile.srv, user=profile.user, version=stored.version
@@ -552,7 +553,7 @@ def _next_list(
         device=keys.device,
         srv=profile.srv,
         user=profile.user,
-        name=_device_name(),
+        name=f"device {1 if own is None else own.version + 1}",  # not the machine's name: everybody can read it
         created=now_ms,
     )
     older = () if own is None or own.bundle is None else tuple(own.bundle.certs)
@@ -566,11 +567,6 @@ def _next_list(
         certificates=(*older, certificate),
         revoked=() if own is None else sorted(own.revoked),
     )
-
-
-def _device_name() -> str:
-    """What the owner's list of devices calls this one."""
-    return "".join(c for c in socket.gethostname() if c.isascii() and c.isprintable())[:_DEVICE_NAME_LENGTH]
 
 
 def _seal_backup(

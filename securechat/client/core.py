@@ -427,6 +427,7 @@ class ChatCore:
             conversation.left(event.user, event.head)
             if own:
                 self.conversations.drop(event.room)
+                self._check_synced()  # it may have been the last one that was waited for
                 self._tell_status()
         elif conversation is not None:
             (conversation.online.add if event.type == "online" else conversation.online.discard)(event.user)

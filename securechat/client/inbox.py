@@ -185,7 +185,7 @@ class Inbox:
         items: list[Item] = []
         for opened in all_opened:
             lost = opened.message.seq - conversation.cursor - 1
-            if 0 <= lost and opened.message.seq < before:
+            if lost >= 0 and opened.message.seq < before:
                 items += self._not_given(conversation, lost)
                 mark = self._host.mark_of(opened.message.sender)
                 items.append(to_item(opened, conversation, self._host.user, mark))

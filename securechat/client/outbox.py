@@ -35,7 +35,7 @@ from securechat.wire import messages as m
 
 _RETRY: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
 _RETRY_SECONDS: Final = 5.0  # where the server names no time
-_RESEALS: Final = 20  # in a row, of one message: a server that refuses more is not going to take it
+_RESEALS: Final = 20  # in a row, of one message, before a pause
 
 
 @dataclass(eq=False)
@@ -139,6 +139,7 @@ class Outbox:
         self._clock = clock
         self._counters = counters
         self._queues: dict[str, list[Entry]] = {}
+        self._keeping: list[Entry] = []  # typed, and not on disk yet: whoever leaves waits for these too
         self._running: set[str] = set()
         self._held: set[str] = set()
         self._next = 1
@@ -158,11 +159,12 @@ class Outbox:
 
     def pending(self) -> list[Entry]:
         """Everything not stored yet, in the order it was typed."""
-        return sorted((entry for queue in self._queues.values() for entry in queue), key=lambda entry: entry.number)
+        queued = [entry for queue in self._queues.values() for entry in queue]
+        return sorted([*queued, *self._keeping], key=lambda entry: entry.number)
 
     def moving(self) -> list[Entry]:
         """The same without what waits for its author's word."""
-        return [entry for entry in self.pending() if entry.where not in self._held]
+        return [entry for entry in self.pending() if entry.where not in self._held or entry in self._keeping]
 
     def idle(self) -> Deferred[None]:
         """Fires when nothing is left that could move."""
@@ -175,7 +177,14 @@ class Outbox:
         """Keeps a message on disk and starts it on its way. Raises CannotKeep: it is neither kept nor sent."""
         entry = Entry(self._next, where, text, secrets.token_hex(16))
         self._next += 1
-        await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+        self._keeping.append(entry)
+        try:
+            await self._host.keep([("outbox", str(entry.number), entry.record())], [])
+        except CannotKeep:
+            self._keeping.remove(entry)
+            self._tell_idle()
+            raise
+        self._keeping.remove(entry)
         self._queues.setdefault(where, []).append(entry)
         self.kick(where)
         return entry
@@ -256,7 +265,7 @@ class Outbox:
                 entry.delayed = True
                 self._host.delayed(entry, refusal)
             await deferLater(self._clock, float(refusal.data.get("retry_after", _RETRY_SECONDS)))
-        elif refusal.code.stored_nothing and entry.reseals < _RESEALS:
+        elif refusal.code.stored_nothing:
             # Proof that nothing was stored: other bytes may go under the same mid.
             entry.reseals += 1
             if refusal.code is OUT_OF_TURN:
@@ -264,6 +273,8 @@ class Outbox:
             users = tuple(refusal.data.get("users", ())) if refusal.code is STALE_KEYS else ()
             self._host.stale(where, users)
             entry.package = None
+            if entry.reseals % _RESEALS == 0:
+                await deferLater(self._clock, _RETRY_SECONDS)  # people come and go too fast just now
         else:
             self._finish(where, entry)
             self._host.not_sent(entry, refusal, waits=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -111,7 +112,7 @@ async def do_register(core: ChatCore, name: str, password: str | None = None) ->
     )
     invite, room = core.line.invite, core.line.room
     account = await accounts.register(core.shop, protocol, user, secret, invite)
-    core.line = core.line.known(protocol.srv)
+    core.line = replace(core.line, invite=None, room=None)  # which served once
     await core.enter(account)
     core.answer(f"Welcome, {user}. You are registered and logged in.")
     if invite is not None and room is not None:

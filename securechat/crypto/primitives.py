@@ -12,7 +12,7 @@ import hashlib
 import json
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -124,7 +124,7 @@ def load_rsa_public(der: bytes) -> rsa.RSAPublicKey:
     """
     try:
         key = serialization.load_der_public_key(der)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidKey("this is not a public key in DER") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise InvalidKey("this is not an RSA key")
@@ -152,7 +152,7 @@ def load_rsa_private(der: bytes) -> rsa.RSAPrivateKey:
     """The private key of `rsa_private_der`. Raises InvalidKey."""
     try:
         key = serialization.load_der_private_key(der, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidKey("this is not a private key in DER") from error
     if not isinstance(key, rsa.RSAPrivateKey):
         raise InvalidKey("this is not an RSA key")

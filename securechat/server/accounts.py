@@ -29,11 +29,12 @@ from securechat.errors import (
     NO_SUCH_USER,
     REGISTRATION_CLOSED,
     STALE_LIST,
+    TOO_MANY_DEVICES,
     InvalidKey,
     Refused,
 )
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys, Session
-from securechat.wire import codec
+from securechat.wire import codec, limits
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
@@ -92,14 +93,16 @@ async def prelogin(session: ServerSession, request: m.Prelogin) -> m.Reply:
 async def register(session: ServerSession, request: m.Register) -> m.Reply:
     """A new account; the same (user, identity, password) again is `dup`, for a client that lost the first answer."""
     parts = session.parts
-    parts.admission.address(session.peer.address, parts.monotonic())
+    parts.admission.stranger(request.user, session.peer.address, parts.monotonic())
     keys = _verified(session, request.user, request.keys)
     if keys.version != 1 or len(keys.devices) != 1:
         raise Refused(BAD_KEYS, why="a new account has one device and list number 1")
+    (device,) = keys.devices
+    _prove_new_device(session, request.user, keys, device, request.proof)
     account = await parts.store.account(request.user)
     # One hash is checked whether or not the name exists, and an invite is looked at before the name is told of.
     same = await _check_password(session, request.password, account)
-    dup = same and account is not None and account.ik == keys.ik
+    dup = same and account is not None and stored_device_key(account.keys, device) is not None
     if not dup:
         invite_hash = await _admit(session, request)
         if account is not None:
@@ -116,7 +119,6 @@ async def register(session: ServerSession, request: m.Register) -> m.Reply:
             _backup(request.backup),
         )
         await parts.store.register(new, invite_hash=invite_hash, now=session.now_ms())
-    (device,) = keys.devices
     return await _open(session, request.id, request.user, device, dup=dup)
 
 
@@ -166,16 +168,15 @@ async def login(session: ServerSession, request: m.Login) -> m.Reply:
 
 def _proven_device(session: ServerSession, request: m.Login, account: Account | None) -> str | None:
     """The device whose key signed this connection, if it is in force; None otherwise, without a word why."""
-    if account is None or request.device is None or request.proof is None:
+    if request.device is None or request.proof is None:
         return None
-    dk = stored_device_key(account.keys, request.device)
-    if dk is None:
-        return None
+    dk = None if account is None else stored_device_key(account.keys, request.device)
     try:
-        _check_proof(session, account.user, dk, request.proof)
+        # A signature is checked in any case: the time must not tell whether there is such an account or device.
+        _check_proof(session, request.user, dk or session.parts.identity.lk, request.proof)
     except InvalidKey:
         return None
-    return request.device
+    return None if dk is None else request.device
 
 
 async def resume(session: ServerSession, request: m.Resume) -> m.Reply:
@@ -267,7 +268,9 @@ async def publish(session: ServerSession, request: m.Publish) -> m.Reply:
         check_successor(_verified(session, session.user, account.keys), keys)
     except InvalidKey:
         raise Refused(STALE_LIST, version=account.version) from None
-    _prove_new_device(session, keys, request.device, request.proof)
+    if len(keys.devices) > limits.MAX_DEVICES:
+        raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
+    _prove_new_device(session, session.user, keys, request.device, request.proof)
     backup = None if request.backup is None else _backup(request.backup)
     await parts.store.publish(session.user, _new_keys(keys, request.keys), backup=backup, now=session.now_ms())
     await parts.store.bind_session(session.token_hash, request.device)
@@ -300,9 +303,9 @@ async def reset_identity(session: ServerSession, request: m.ResetIdentity) -> m.
     return await _open(session, request.id, user, device)
 
 
-def _prove_new_device(session: ServerSession, keys: AccountKeys, device: str, proof: bytes) -> None:
+def _prove_new_device(session: ServerSession, user: str, keys: AccountKeys, device: str, proof: bytes) -> None:
     try:
-        _check_proof(session, session.user, keys.devices.get(device, b""), proof)
+        _check_proof(session, user, keys.devices.get(device, b""), proof)
     except InvalidKey:
         raise Refused(BAD_KEYS, why="the device did not prove that it holds its key") from None
 

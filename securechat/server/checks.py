@@ -34,13 +34,15 @@ class PasswordChecks:
         self._pool = ThreadPool(1, max(1, threads), name="passwords")
         self._queue = queue
         self._waiting = 0
+        self._stopping = False
 
     def start(self) -> None:
         """Starts the threads."""
         self._pool.start()
 
     def stop(self) -> None:
-        """Ends the threads, after the checks under way."""
+        """Ends the threads, after the checks under way; those that wait are refused."""
+        self._stopping = True
         self._pool.stop()
 
     async def verify(self, token: str, stored: str | None) -> bool:
@@ -60,10 +62,15 @@ class PasswordChecks:
             raise Refused(BUSY, retry_after=2.0)
         self._waiting += 1
         try:
-            result: T = await deferToThreadPool(self._reactor, self._pool, work)
+            result: T = await deferToThreadPool(self._reactor, self._pool, self._unless_stopping, work)
             return result
         finally:
             self._waiting -= 1
+
+    def _unless_stopping(self, work: Callable[[], T]) -> T:
+        if self._stopping:
+            raise Refused(BUSY, retry_after=2.0)
+        return work()
 
 
 class Admission:
@@ -83,6 +90,7 @@ class Admission:
         self._accounts = BucketTable(per_account / _MINUTE, per_account)
         self._addresses = BucketTable(per_address / _MINUTE, per_address)
         self._devices = BucketTable(per_account / _MINUTE, per_account)
+        self._members = BucketTable(limits.MEMBERSHIP_PER_SECOND, limits.MEMBERSHIP_BURST)
 
     def known_device(self, user: str, device: str, now: float) -> None:
         """A device of the account proved itself. Raises Refused: `rate_limited`."""
@@ -96,6 +104,10 @@ class Admission:
     def address(self, address: str, now: float) -> None:
         """An attempt that is not at one account, as a registration. Raises Refused: `rate_limited`."""
         self._pass(self._addresses.take(address, now))
+
+    def membership(self, user: str, now: float) -> None:
+        """Somebody joins or leaves. Raises Refused: `rate_limited`."""
+        self._pass(self._members.take(user, now))
 
     @staticmethod
     def _pass(wait: float) -> None:

@@ -15,12 +15,11 @@ from zope.interface import implementer
 
 from securechat.chat.buckets import TokenBucket
 from securechat.errors import EMPTY_LINE, LINE_TOO_LONG, ProtocolViolation, Refused
-from securechat.link import BoundedLineReceiver, WriteQueue, exporter_of, is_loopback
+from securechat.link import BoundedLineReceiver, WriteQueue, bucket_of, exporter_of, is_loopback
 from securechat.server.session import Registration, ServerSession, SessionParts, State
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
 
-_REGISTER_PREFIX: Final = b'{"cmd":"register"'
 _ADDRESS_UNKNOWN: Final = "local"
 
 
@@ -35,6 +34,19 @@ class ConnectionLimits:
     messages_per_second: float = limits.MESSAGES_PER_SECOND
     message_burst: float = limits.MESSAGE_BURST
     connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS
+
+
+class _Answer:
+    """The place of one reply among those of pipelined sends."""
+
+    __slots__ = ("line",)
+
+    def __init__(self) -> None:
+        self.line: bytes | None = None
+
+    def take(self, line: bytes) -> None:
+        """The reply is known."""
+        self.line = line
 
 
 @implementer(IHandshakeListener)
@@ -56,19 +68,19 @@ class ChatServerProtocol(BoundedLineReceiver):
         self._pending: deque[m.AnyRequest | Refused] = deque()
         self._pending_sizes: deque[int] = deque()
         self._pending_bytes = 0
-        self._paused = False
         self._busy = False
-        self._sending = 0
+        self._sending: deque[_Answer] = deque()
         self._message_rate = TokenBucket(
             factory.limits.messages_per_second, factory.limits.message_burst, factory.clock.seconds()
         )
+        self._request_rate = TokenBucket(limits.REQUESTS_PER_SECOND, limits.REQUEST_BURST, factory.clock.seconds())
         self._slowed: Any = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """TCP is there; TLS, if any, is not yet. The time until a login starts to run."""
-        self.address = getattr(self.transport.getPeer(), "host", _ADDRESS_UNKNOWN)
+        self.address = bucket_of(getattr(self.transport.getPeer(), "host", _ADDRESS_UNKNOWN))
         if not self.factory.arrived(self):
             self.closing = True
             self.transport.abortConnection()
@@ -158,17 +170,17 @@ class ChatServerProtocol(BoundedLineReceiver):
         if not line:
             self._refuse_last(ProtocolViolation(EMPTY_LINE))
             return
+        request = self._decode(line)
         greeted = self.session.state is State.GREETED
-        if greeted and len(line) > limits.MAX_LINE_GREETED and not line.startswith(_REGISTER_PREFIX):
+        if greeted and len(line) > limits.MAX_LINE_GREETED and not isinstance(request, m.Register):
             self.lineTooLong(limits.MAX_LINE_GREETED)
             return
-        self._pending.append(self._decode(line))
+        self._pending.append(request)
         self._pending_sizes.append(len(line))
         self._pending_bytes += len(line)
         self._pump()
-        if not self._paused and self._pending_bytes > limits.PAUSE_READING and not self.closing:
-            self._paused = True
-            self.transport.pauseProducing()
+        if self._pending_bytes > limits.PAUSE_READING:
+            self.hold("pending")
 
     @staticmethod
     def _decode(line: bytes) -> m.AnyRequest | Refused:
@@ -191,30 +203,35 @@ class ChatServerProtocol(BoundedLineReceiver):
     def _pump(self) -> None:
         """Starts what may start: one request at a time, but for sends, which await their commit together."""
         session = self.session
-        while self._pending and session is not None and not self._busy and self._slowed is None:
+        while self._pending and session is not None and not (session.gone or self._busy or self._slowed):
             request = self._pending[0]
             pipelined = isinstance(request, m.Send)
-            if self._sending and not (pipelined and self._sending < limits.PENDING_SENDS):
+            if self._sending and not (pipelined and len(self._sending) < limits.PENDING_SENDS):
                 return
-            if isinstance(request, (m.Send, m.Pm)) and self._slow_down():
+            if self._slow_down(request):
                 return
             self._pending.popleft()
             self._pending_bytes -= self._pending_sizes.popleft()
             if isinstance(request, Refused):
                 session.refuse(request.data.get("id"), request)
             elif pipelined:
-                self._sending += 1
-                Deferred.fromCoroutine(session.handle(request)).addBoth(self._sent)
+                answer = _Answer()
+                self._sending.append(answer)
+                Deferred.fromCoroutine(session.handle(request, answer.take)).addBoth(self._sent)
             else:
                 self._busy = True
                 Deferred.fromCoroutine(session.handle(request)).addBoth(self._answered)
-        if self._paused and self._pending_bytes <= limits.PAUSE_READING and not self.closing:
-            self._paused = False
-            self.transport.resumeProducing()
+        if session is not None and session.gone:
+            self._pending.clear()  # nothing more is done for a connection that was ended
+            self._pending_sizes.clear()
+            self._pending_bytes = 0
+        if self._pending_bytes <= limits.PAUSE_READING:
+            self.let_go("pending")
 
-    def _slow_down(self) -> bool:
-        """Whether messages come too fast: then they are not dispatched for a while, and so not read either."""
-        wait = self._message_rate.take(self.clock.seconds())
+    def _slow_down(self, request: m.AnyRequest | Refused) -> bool:
+        """Whether requests come too fast: then they are not dispatched for a while, and so not read either."""
+        rate = self._message_rate if isinstance(request, (m.Send, m.Pm)) else self._request_rate
+        wait = rate.take(self.clock.seconds())
         if wait:
             self._slowed = self.clock.callLater(wait, self._go_on)
         return bool(wait)
@@ -228,7 +245,9 @@ class ChatServerProtocol(BoundedLineReceiver):
         self._pump()
 
     def _sent(self, result: Any) -> None:
-        self._sending -= 1
+        """Hands out the replies of sends in the order of the sends, whichever was known first."""
+        while self._sending and self._sending[0].line is not None:
+            self.deliver(self._sending.popleft().line or b"")
         self._pump()
 
     # --- what the session needs (session.Peer) ----------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from securechat.chat.broker import Reader, RoomBroker
 from securechat.storage.interface import ConversationRecord
 from securechat.wire import codec
 from securechat.wire import messages as m
@@ -17,11 +19,11 @@ async def join(session: ServerSession, request: m.Join) -> m.Reply:
     """Into a room, on all connections of the user; everybody there gets the newcomer's keys."""
     parts = session.parts
     bundles = await parts.store.keys([session.user])
+    parts.admission.membership(session.user, parts.monotonic())
     joined = await parts.store.join(session.user, request.room, session.now_ms())
     # No await from here on: what is stored next is published next, and must find the subscriptions.
     if joined.fresh:
-        for reader in parts.broker.readers_of(session.user):
-            parts.broker.go_live(parts.broker.subscribe(reader, request.room, joined.last))
+        start_listening(parts.broker, parts.broker.readers_of(session.user), request.room, joined.last)
         event = m.RoomEvent(
             room=request.room,
             type="joined",
@@ -41,9 +43,17 @@ async def join(session: ServerSession, request: m.Join) -> m.Reply:
     )
 
 
+def start_listening(broker: RoomBroker, readers: Iterable[Reader], conversation: str, cursor: int) -> None:
+    """Subscribes readers to a conversation new to them, live; who found it by `sync` meanwhile has it already."""
+    for reader in readers:
+        if broker.subscription(reader, conversation) is None:
+            broker.go_live(broker.subscribe(reader, conversation, cursor))
+
+
 async def leave(session: ServerSession, request: m.Leave) -> m.Reply:
     """Out of a room, on all connections of the user."""
     parts = session.parts
+    parts.admission.membership(session.user, parts.monotonic())
     head = await parts.store.leave(session.user, request.room, session.now_ms())
     event = m.RoomEvent(room=request.room, type="left", user=session.user, head=head)
     parts.broker.announce(request.room, codec.encode(event)[:-1], skip=session)

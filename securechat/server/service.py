@@ -26,7 +26,16 @@ from securechat import __version__
 from securechat.chat.broker import RoomBroker
 from securechat.crypto.passwords import PasswordHasher
 from securechat.errors import StartupError
-from securechat.link import ConnectLine, ServerTLS, TLSError, is_loopback, join_address, split_address
+from securechat.link import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    ConnectLine,
+    ServerTLS,
+    TLSError,
+    is_loopback,
+    join_address,
+    split_address,
+)
 from securechat.private_files import write_private
 from securechat.server import files
 from securechat.server.admin import AdminCommands, AdminFactory
@@ -122,9 +131,10 @@ class ChatServerService(Service):
             identity=identity,
             logins=Logins(),
             now=time.time,
-            monotonic=self._reactor.seconds,
+            monotonic=time.monotonic,
             random=secrets.token_bytes,
             version=__version__,
+            limits=m.Limits(members=settings.room_members),
         )
         for listener in settings.listen:
             self._listen(listener, parts, tls=True)
@@ -173,10 +183,12 @@ class ChatServerService(Service):
         return kind(self._reactor, port, interface=address), is_loopback(host)
 
     def _connect_line(self, identity: ServerIdentity) -> ConnectLine:
-        address: Any = self._ports[0].getHost()
-        host, port = getattr(address, "host", "127.0.0.1"), getattr(address, "port", 0)
+        addresses: list[Any] = [bound.getHost() for bound in self._ports]
+        host, port = next(((a.host, a.port) for a in addresses if hasattr(a, "port")), (DEFAULT_HOST, DEFAULT_PORT))
         if self._settings.public:
             host, port = split_address(self._settings.public, port)
+        elif not any(hasattr(address, "port") for address in addresses):
+            self.log.warn("No listener has a port, so connect lines name a guess. Say --public NAME[:PORT].")
         elif not is_loopback(host):
             self.log.warn(
                 "Listening on {host} without --public: connect lines carry that address, which others may not reach."
@@ -196,7 +208,7 @@ class ChatServerService(Service):
         self._ports.append(_bound(endpoint.listen(AdminFactory(self._reactor, commands)), str(path)))
 
     def _announce(self, line: ConnectLine) -> None:
-        write_private(self._data.connect_line, f"{line}\n".encode("ascii"))
+        write_private(self._data.connect_line, f"{line}\n".encode())
         hosts: list[Any] = [port.getHost() for port in self._ports]
         addresses = [join_address(host.host, host.port) for host in hosts if hasattr(host, "host")]
         self.log.info("SecureChat {version} listens on {where}", version=__version__, where=", ".join(addresses))

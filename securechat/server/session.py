@@ -6,7 +6,7 @@ What a client may ask, and when, is the table `RULES`; the handlers stand in `ac
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -15,7 +15,14 @@ from twisted.logger import Logger
 from securechat.chat.broker import RoomBroker
 from securechat.crypto.identity import hello_signature, server_id
 from securechat.crypto.primitives import SigningKey, ed25519_public
-from securechat.errors import ALREADY_LOGGED_IN, DEVICE_FIRST, INTERNAL, LOGIN_FIRST, ProtocolViolation, Refused
+from securechat.errors import (
+    ALREADY_LOGGED_IN,
+    DEVICE_FIRST,
+    INTERNAL,
+    LOGIN_FIRST,
+    ProtocolViolation,
+    Refused,
+)
 from securechat.server import accounts, rooms, talk
 from securechat.server.checks import Admission, PasswordChecks
 from securechat.storage.interface import ChatStore
@@ -98,7 +105,7 @@ class SessionParts:
     monotonic: Callable[[], float]
     random: Callable[[int], bytes]
     version: str
-    max_text: int = limits.MAX_TEXT
+    limits: m.Limits = field(default_factory=m.Limits)
 
 
 class Logins:
@@ -176,7 +183,7 @@ class ServerSession:
                 sig=parts.identity.prove(self.peer.exporter, self.nonce),
                 epoch=parts.store.epoch,
                 registration=self.peer.registration.value,
-                limits=m.Limits(),
+                limits=parts.limits,
             )
         )
 
@@ -215,23 +222,27 @@ class ServerSession:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def handle(self, request: m.AnyRequest) -> None:
+    async def handle(self, request: m.AnyRequest, answer: Callable[[bytes], None] | None = None) -> None:
         """Answers one request, exactly once; never raises.
 
         For a `send` everything up to the store's queue happens at once, so that pipelined ones keep their order.
+
+        Args:
+            answer: takes the reply; None: it is delivered at once.
         """
+        reply_to = self.peer.deliver if answer is None else answer
         try:
             handler = self._rule(type(request))
             reply = await handler(self, request)
         except Refused as refusal:
-            self.refuse(request.id, refusal)
+            reply_to(codec.encode_refusal(request.id, refusal))
         except Exception:  # a fault of ours must not take the daemon down, nor show its insides
             self.log.failure("{command} failed", command=m.command_of(type(request)))
-            self.peer.deliver(codec.internal_error(request.id, INTERNAL))
+            reply_to(codec.internal_error(request.id, INTERNAL))
             self.end("internal", INTERNAL.text)
         else:
             if reply is not None:
-                self.peer.deliver(reply if isinstance(reply, bytes) else codec.encode(reply))
+                reply_to(reply if isinstance(reply, bytes) else codec.encode(reply))
 
     def refuse(self, request_id: Any, refusal: Refused) -> None:
         """Answers an error; closes after a violation."""

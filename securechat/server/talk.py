@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from securechat.chat.broker import Subscription
 from securechat.crypto.identity import private_conversation
-from securechat.errors import BAD_FIELD, NO_SUCH_USER, SELF_MESSAGE, Refused, SecureChatError
+from securechat.errors import BAD_FIELD, DAMAGED, NO_SUCH_USER, SELF_MESSAGE, TRY_AGAIN, Refused
 from securechat.server import rooms
 from securechat.storage.interface import Appended, ConversationRecord, MessageRow, NewMessage
 from securechat.wire import codec, limits
@@ -46,8 +46,8 @@ async def pm(session: ServerSession, request: m.Pm) -> m.Reply:
     message = _new_message(session, request, private_conversation(own.ik, other.ik), request.user, 0)
     appended = await parts.store.append(message)
     if appended.fresh_conversation:
-        for reader in [*parts.broker.readers_of(session.user), *parts.broker.readers_of(request.user)]:
-            parts.broker.go_live(parts.broker.subscribe(reader, message.room, appended.seq - 1))
+        readers = [*parts.broker.readers_of(session.user), *parts.broker.readers_of(request.user)]
+        rooms.start_listening(parts.broker, readers, message.room, appended.seq - 1)
     _publish(session, message, appended)
     return m.SendOk(id=request.id, room=message.room, seq=appended.seq, ts=appended.ts, dup=appended.dup)
 
@@ -177,7 +177,7 @@ async def sync(session: ServerSession, request: m.Sync) -> None:
     for record in records:
         since = request.since.get(record.room)
         known = since is not None and same_epoch and since <= record.last
-        cursor = since if known and since is not None else record.read
+        cursor = max(since, record.first) if known and since is not None else record.read
         states.append(_state(record, reset=since is not None and not known))
         if parts.broker.subscription(session, record.room) is None:
             work.append((record, parts.broker.subscribe(session, record.room, cursor)))
@@ -206,22 +206,49 @@ def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
 
 async def _catch_up(session: ServerSession, work: list[tuple[ConversationRecord, Subscription]]) -> None:
     """Streams what was missed, conversation by conversation, no faster than the reader reads."""
+    # Looked up again, now that this reader subscribes: what was published before, to nobody, is not in `work`.
+    records = await session.parts.store.conversations(session.user) if work else ()
+    newest = {record.room: record.last for record in records}
     for record, subscription in work:
+        if record.room not in newest and _listens(session, subscription):
+            session.parts.broker.unsubscribe(session, record.room)  # left meanwhile, from another connection
+            continue
+        last = max(record.last, newest.get(record.room, 0))
         try:
-            await _stream(session, record, subscription)
-        except SecureChatError as error:  # left meanwhile, or damaged: the others must come all the same
+            await _stream(session, record, subscription, last)
+        except Refused as refusal:
             session.log.warn(
-                "{user} cannot catch up in {room}: {error}", user=session.user, room=record.room, error=error
+                "{user} cannot catch up in {room}: {error}", user=session.user, room=record.room, error=refusal
             )
+            if not _listens(session, subscription):
+                continue  # left meanwhile
+            if refusal.code is DAMAGED:  # `history` says so; the other conversations, and what is new, must come
+                subscription.cursor = max(subscription.cursor, last)
+            if refusal.code is not DAMAGED or not _go_live(session, subscription):
+                session.end(TRY_AGAIN.name, "The server could not read what was missed. Clients reconnect.")
         if session.gone:
             return
 
 
-async def _stream(session: ServerSession, record: ConversationRecord, subscription: Subscription) -> None:
+def _listens(session: ServerSession, subscription: Subscription) -> bool:
+    """Whether the subscription is in force: its reader may have left, and come back, or be somebody else by now."""
+    current = session.parts.broker.subscription(session, subscription.conversation)
+    return current is subscription and not session.gone
+
+
+def _go_live(session: ServerSession, subscription: Subscription) -> bool:
+    """Says `live` to the reader if nothing more is to be read."""
+    if not session.parts.broker.go_live(subscription):
+        return False
+    session.deliver(codec.encode(m.Live(room=subscription.conversation, seq=subscription.cursor))[:-1])
+    return True
+
+
+async def _stream(session: ServerSession, record: ConversationRecord, subscription: Subscription, last: int) -> None:
     parts = session.parts
-    while not session.gone:
-        if subscription.cursor >= record.last and parts.broker.go_live(subscription):
-            break
+    while _listens(session, subscription):
+        if subscription.cursor >= last and _go_live(session, subscription):
+            return
         page = await parts.store.read(
             session.user,
             record.room,
@@ -230,16 +257,15 @@ async def _stream(session: ServerSession, record: ConversationRecord, subscripti
             limit=_PAGE,
             max_bytes=limits.PAGE_BYTES,
         )
-        if session.gone:
+        if not _listens(session, subscription):
             return
         for row in page.messages:
             if row.seq > subscription.cursor:
                 subscription.cursor = row.seq
                 session.deliver(_encode_row(row, session.user, record.peer))
-        if not page.messages and parts.broker.go_live(subscription):
-            break
+        if not page.messages and _go_live(session, subscription):
+            return
         await session.peer.drained()
-    session.deliver(codec.encode(m.Live(room=record.room, seq=subscription.cursor))[:-1])
 
 
 async def read(session: ServerSession, request: m.Read) -> m.Reply:

@@ -239,7 +239,7 @@ class ChatStore(Protocol):
         """The sealed backup."""
 
     async def put_backup(self, user: str, backup: Backup) -> None:
-        """Stores a newer backup. Raises Refused: `stale_backup` unless its version is above the stored one."""
+        """Stores a newer backup. Raises Refused: `stale_backup` unless its version is the stored one + 1."""
 
     async def open_session(self, token_hash: bytes, session: Session, now: int) -> None:
         """Remembers a login by the SHA-256 of its token."""

@@ -53,7 +53,7 @@ class KeyBundle(Packet):
 
     list: Annotated[bytes, Meta(max_length=limits.MAX_DEVICE_LIST)]
     sig: Signature
-    certs: Annotated[tuple[Certificate, ...], Meta(min_length=1, max_length=limits.MAX_DEVICES)]
+    certs: Annotated[tuple[Certificate, ...], Meta(min_length=1, max_length=limits.MAX_DEVICES + 1)]
 
     @classmethod
     def of(cls, signed: Any) -> KeyBundle:
@@ -146,12 +146,13 @@ class Prelogin(Request, tag="prelogin"):
 
 
 class Register(Request, tag="register"):
-    """Makes an account with its first device; logs in."""
+    """Makes an account with its first device, which proves that it holds its key; logs in."""
 
     user: Name
     password: AuthToken
     salt: Salt
     keys: KeyBundle
+    proof: Signature
     backup: Backup
     invite: InviteCode | None = None
 

@@ -681,6 +681,8 @@ class Person:
         blob = sealed_backup.seal_backup(
             secret.backup_key(), account_secrets, srv=srv, user=name, version=1, nonce=os.urandom(p.NONCE_BYTES)
         )
+        assert wire.hello is not None
+        proof = login_proof(device, lk=wire.hello.lk, exporter=wire.exporter, nonce=wire.hello.nonce, user=name)
         reply = wire.ask(
             lambda number: m.Register(
                 id=number,
@@ -688,6 +690,7 @@ class Person:
                 password=secret.auth_token(srv, name),
                 salt=secret.salt,
                 keys=m.KeyBundle.of(bundle),
+                proof=proof,
                 backup=m.Backup(version=1, blob=blob),
                 invite=invite,
             )

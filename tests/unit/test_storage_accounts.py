@@ -156,7 +156,7 @@ class PublishTests(StoreCase):
 
     def test_reset_identity(self) -> None:
         """A new identity starts at any version with any backup, and all sessions end."""
-        self.do(self.store.publish("alice", new_keys("alice", 2), backup=Backup(7, b"x"), now=5))
+        self.do(self.store.publish("alice", new_keys("alice", 2), backup=Backup(2, b"x"), now=5))
         for token, session in ((TOKEN, Session("alice", device("alice"))), (OTHER, Session("alice", None))):
             self.do(self.store.open_session(token, session, 5))
         keys = new_keys("alice", 1, (3,), ik=b"n" * 32, rk_kid=kid("alice", 2))
@@ -234,11 +234,11 @@ class PasswordTests(StoreCase):
         self.assertEqual("stronger", account.password_hash)
 
     def test_put_backup(self) -> None:
-        """A backup is replaced by a newer one only."""
-        self.do(self.store.put_backup("alice", Backup(3, b"third")))
-        for version in (2, 3):
-            self.assertRefused(STALE_BACKUP, self.store.put_backup("alice", Backup(version, b"x")), version=3)
-        self.assertEqual(Backup(3, b"third"), self.do(self.store.backup("alice")))
+        """A backup is replaced by the next one only."""
+        self.do(self.store.put_backup("alice", Backup(2, b"second")))
+        for version in (1, 2, 4):
+            self.assertRefused(STALE_BACKUP, self.store.put_backup("alice", Backup(version, b"x")), version=2)
+        self.assertEqual(Backup(2, b"second"), self.do(self.store.backup("alice")))
 
 
 class SessionTests(StoreCase):

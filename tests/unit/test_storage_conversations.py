@@ -55,13 +55,14 @@ class JoinTests(StoreCase):
         self.do(self.store.join("alice", "more", 1))
 
     def test_leave(self) -> None:
-        """Leaving counts the head up and ends the membership; the room stays."""
+        """Leaving counts the head up and ends the membership; an empty room stays, but is not listed."""
         self.gather("alice", "bob")
         self.assertEqual(3, self.do(self.store.leave("bob", "ops", 1)))
         self.assertEqual((3, [("alice", 1)]), self.do(self.store.members("alice", "ops")))
         self.assertEqual([], self.do(self.store.conversations("bob")))
         self.assertEqual(4, self.do(self.store.leave("alice", "ops", 1)))
-        self.assertEqual([RoomSummary("ops", 0, False)], self.do(self.store.rooms("bob")))
+        self.assertEqual([], self.do(self.store.rooms("bob")))
+        self.assertEqual(5, self.do(self.store.join("bob", "ops", 1)).head)
 
     def test_leave_where_one_is_not(self) -> None:
         """Nobody leaves a room that is not there, or twice."""

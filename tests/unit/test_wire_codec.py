@@ -48,8 +48,10 @@ STORED = m.StoredMessage(room="general", seq=1, sender="alice", device=DEV, mid=
 # One of each, with every field that may be left out; and each once more as short as it can be.
 REQUESTS: list[m.AnyRequest] = [
     m.Prelogin(id=1, user="alice"),
-    m.Register(id=2, user="alice", password=AUTH, salt=SALT, keys=KEYS, backup=BACKUP, invite="i" * 22),
-    m.Register(user="alice", password=AUTH, salt=SALT, keys=KEYS, backup=BACKUP),
+    m.Register(
+        id=2, user="alice", password=AUTH, salt=SALT, keys=KEYS, proof=b"p" * 64, backup=BACKUP, invite="i" * 22
+    ),
+    m.Register(user="alice", password=AUTH, salt=SALT, keys=KEYS, proof=b"p" * 64, backup=BACKUP),
     m.Login(id=3, user="alice", password=AUTH, device=DEV, proof=b"p" * 64),
     m.Login(user="alice", password=AUTH),
     m.Resume(id=4, token=SESSION, proof=b"p" * 64),
@@ -422,7 +424,8 @@ class LimitTests(CodecCase):
         for kind, field in ((m.Register, "salt"), (m.Passwd, "new_salt")):
             self.check(kind, field, SIXTEEN)
         for kind, field in (
-            (m.Login, "proof"), (m.Resume, "proof"), (m.Publish, "proof"), (m.Register, "keys.sig"),
+            (m.Register, "proof"), (m.Login, "proof"), (m.Resume, "proof"), (m.Publish, "proof"),
+            (m.Register, "keys.sig"),
             (m.Register, "keys.certs.0.ik_sig"), (m.Publish, "keys.certs.1.dk_sig"),
         ):  # fmt: skip
             self.check(kind, field, PROOF)
@@ -435,7 +438,7 @@ class LimitTests(CodecCase):
     def test_bundle(self) -> None:
         """A bundle has at least one certificate and at most 10, each of at most 1 KiB, and a list of at most 4 KiB."""
         one = request_of(m.Register)["keys"]["certs"][0]
-        self.check(m.Register, "keys.certs", ([[one], [one] * 10], [[], [one] * 11, one, [one, 1], [one, None], None]))
+        self.check(m.Register, "keys.certs", ([[one], [one] * 11], [[], [one] * 12, one, [one, 1], [one, None], None]))
         self.check(m.Register, "keys.list", ([b64(4096)], [b64(4097), None, 1]))
         self.check(m.Register, "keys.certs.0.cert", ([b64(1024)], [b64(1025), None]))
 

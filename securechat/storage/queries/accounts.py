@@ -130,7 +130,7 @@ def _bundle(encoded: bytes) -> SignedBundle:
 def _put_newer_backup(cursor: Cursor, account: int, backup: Backup) -> None:
     cursor.execute("SELECT backup_version FROM account WHERE id = ?", (account,))
     (stored,) = cursor.fetchone()
-    if backup.version <= stored:
+    if backup.version != stored + 1:  # not merely above: a stolen session must not use up all numbers at once
         raise Refused(STALE_BACKUP, version=stored)
     cursor.execute(
         "UPDATE account SET backup_version = ?, backup = ? WHERE id = ?",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from securechat.errors import NO_SUCH_ROOM, ROOM_FULL, TOO_MANY_ROOMS, Refused
 from securechat.storage.interface import ConversationRecord, Joined, RoomSummary
 from securechat.storage.queries.common import Cursor, account_id, membership
+
+LISTED: Final = 10_000  # rooms that a list shows: with more it would not fit into a reader's send queue
 
 
 def conversations(cursor: Cursor, user: str) -> Sequence[ConversationRecord]:
@@ -96,8 +99,8 @@ def rooms(cursor: Cursor, user: str) -> Sequence[RoomSummary]:
         "SELECT c.name, c.members, m.account_id FROM conversation c"
         " LEFT JOIN member m ON m.conversation_id = c.id"
         " AND m.account_id = (SELECT id FROM account WHERE name = ?)"
-        " WHERE c.private = 0 ORDER BY c.name",
-        (user,),
+        " WHERE c.private = 0 AND c.members > 0 ORDER BY c.name LIMIT ?",
+        (user, LISTED),
     )
     return [RoomSummary(name, members, member is not None) for name, members, member in cursor.fetchall()]
 
