@@ -151,7 +151,7 @@ class SQLiteStore(ChatStore):
         return await self._reads.submit(accounts.account, user)
 
     async def register(self, account: NewAccount, *, invite_hash: bytes | None, now: int) -> None:
-        await self._writes.submit(accounts.register, account, invite_hash, now)
+        await self._writes.submit(accounts.register, self._at_rest, account, invite_hash, now)
 
     async def keys(self, users: Sequence[str]) -> Mapping[str, SignedBundle]:
         return await self._reads.submit(accounts.keys, users)
@@ -165,16 +165,16 @@ class SQLiteStore(ChatStore):
     async def change_password(
         self, user: str, *, password_hash: str, salt: bytes, backup: Backup | None, keep: bytes, now: int
     ) -> None:
-        await self._writes.submit(accounts.change_password, user, password_hash, salt, backup, keep, now)
+        await self._writes.submit(accounts.change_password, self._at_rest, user, password_hash, salt, backup, keep, now)
 
     async def rehash(self, user: str, *, old: str, new: str) -> None:
         await self._writes.submit(accounts.rehash, user, old, new)
 
     async def backup(self, user: str) -> Backup | None:
-        return await self._reads.submit(accounts.backup, user)
+        return await self._reads.submit(accounts.backup, self._at_rest, user)
 
     async def put_backup(self, user: str, backup: Backup) -> None:
-        await self._writes.submit(accounts.put_backup, user, backup)
+        await self._writes.submit(accounts.put_backup, self._at_rest, user, backup)
 
     async def open_session(self, token_hash: bytes, session: Session, now: int) -> None:
         await self._writes.submit(sessions.open_session, token_hash, session, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from securechat.errors import BAD_INVITE, INTERNAL, NAME_TAKEN, STALE_BACKUP, STALE_KEYS, STALE_LIST
+from securechat.errors import BAD_INVITE, DAMAGED, INTERNAL, NAME_TAKEN, STALE_BACKUP, STALE_KEYS, STALE_LIST
 from securechat.storage.interface import Account, Backup, Session
 from tests.doubles import StoreCase, device, kid, new_account, new_keys, new_message
 
@@ -239,6 +239,21 @@ class PasswordTests(StoreCase):
         for version in (1, 2, 4):
             self.assertRefused(STALE_BACKUP, self.store.put_backup("alice", Backup(version, b"x")), version=2)
         self.assertEqual(Backup(2, b"second"), self.do(self.store.backup("alice")))
+
+    def test_backup_at_rest(self) -> None:
+        """A backup is sealed once more in the database, and refused in another account's row or under a number."""
+        self.do(self.store.register(new_account("bob"), invite_hash=None, now=1))
+        stored = self.writer.connection.execute("SELECT backup FROM account WHERE name = 'alice'").fetchone()[0]
+        self.assertNotIn(b"sealed", stored)
+        for change in ("backup = (SELECT backup FROM account WHERE name = 'bob')", "backup_version = 9"):
+            select = "SELECT backup, backup_version FROM account WHERE name = 'alice'"
+            before = self.writer.connection.execute(select).fetchone()
+            self.writer.connection.execute(f"UPDATE account SET {change} WHERE name = 'alice'")
+            self.assertRefused(DAMAGED, self.store.backup("alice"), room="alice's backup")
+            self.writer.connection.execute(
+                "UPDATE account SET backup = ?, backup_version = ? WHERE name = 'alice'", before
+            )
+        self.assertEqual(Backup(1, b"sealed"), self.do(self.store.backup("alice")))
 
 
 class SessionTests(StoreCase):

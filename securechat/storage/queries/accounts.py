@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from securechat.crypto.identity import SignedBundle
-from securechat.errors import NAME_TAKEN, STALE_BACKUP, STALE_LIST, Refused
+from securechat.errors import DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
 from securechat.storage.queries import sessions
 from securechat.storage.queries.common import Cursor, account_id, marks
-from securechat.storage.queries.sealing import AtRest
+from securechat.storage.queries.sealing import AtRest, place
 
 
 def account(cursor: Cursor, user: str) -> Account | None:
@@ -36,17 +36,17 @@ def account(cursor: Cursor, user: str) -> Account | None:
     )
 
 
-def register(cursor: Cursor, new: NewAccount, invite_hash: bytes | None, now: int) -> None:
+def register(cursor: Cursor, at_rest: AtRest, new: NewAccount, invite_hash: bytes | None, now: int) -> None:
     """See `ChatStore.register`."""
     if invite_hash is not None:
         sessions.take_place(cursor, invite_hash, now)
     cursor.execute(
         "INSERT INTO account (name, kid, version, ik, salt, password_hash, created, password_changed,"
-        " keys_changed, backup_version, keys, backup) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " keys_changed, backup_version, keys, backup_dek, backup) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO NOTHING RETURNING id",
         (
             new.user, new.rk_kid, new.version, new.ik, new.salt, new.password_hash, now, now, now,
-            new.backup.version, msgspec.msgpack.encode(new.keys), new.backup.blob,
+            new.backup.version, msgspec.msgpack.encode(new.keys), *_sealed(at_rest, new.user, new.backup),
         ),
     )  # fmt: skip
     row = cursor.fetchone()
@@ -69,7 +69,7 @@ def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Ba
     if new.version != version + 1 or new.ik != ik:
         raise Refused(STALE_LIST, version=version)
     if backup is not None:
-        _put_newer_backup(cursor, account, backup)
+        _put_newer_backup(cursor, at_rest, user, account, backup)
     _put_keys(cursor, at_rest, account, new, now)
     cursor.execute(
         "DELETE FROM session WHERE account_id = ? AND device IS NOT NULL"
@@ -83,19 +83,26 @@ def reset_identity(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, bac
     account = account_id(cursor, user)
     _put_keys(cursor, at_rest, account, new, now)
     cursor.execute(
-        "UPDATE account SET ik = ?, backup_version = ?, backup = ? WHERE id = ?",
-        (new.ik, backup.version, backup.blob, account),
+        "UPDATE account SET ik = ?, backup_version = ?, backup_dek = ?, backup = ? WHERE id = ?",
+        (new.ik, backup.version, *_sealed(at_rest, user, backup), account),
     )
     cursor.execute("DELETE FROM session WHERE account_id = ?", (account,))
 
 
 def change_password(
-    cursor: Cursor, user: str, password_hash: str, salt: bytes, backup: Backup | None, keep: bytes, now: int
+    cursor: Cursor,
+    at_rest: AtRest,
+    user: str,
+    password_hash: str,
+    salt: bytes,
+    backup: Backup | None,
+    keep: bytes,
+    now: int,
 ) -> None:
     """See `ChatStore.change_password`."""
     account = account_id(cursor, user)
     if backup is not None:
-        _put_newer_backup(cursor, account, backup)
+        _put_newer_backup(cursor, at_rest, user, account, backup)
     cursor.execute(
         "UPDATE account SET password_hash = ?, salt = ?, password_changed = ? WHERE id = ?",
         (password_hash, salt, now, account),
@@ -111,30 +118,41 @@ def rehash(cursor: Cursor, user: str, old: str, new: str) -> None:
     )
 
 
-def backup(cursor: Cursor, user: str) -> Backup | None:
+def backup(cursor: Cursor, at_rest: AtRest, user: str) -> Backup | None:
     """See `ChatStore.backup`."""
-    cursor.execute("SELECT backup_version, backup FROM account WHERE name = ? AND backup IS NOT NULL", (user,))
+    cursor.execute("SELECT backup_version, backup_dek, backup FROM account WHERE name = ?", (user,))
     row = cursor.fetchone()
-    return None if row is None else Backup(*row)
+    if row is None:
+        return None
+    version, dek_id, sealed = row
+    try:
+        return Backup(version, at_rest.sealer.open(dek_id, place("backup", user, version), sealed))
+    except AtRestMismatch as mismatch:
+        raise Refused(DAMAGED, room=f"{user}'s backup") from mismatch
 
 
-def put_backup(cursor: Cursor, user: str, backup: Backup) -> None:
+def put_backup(cursor: Cursor, at_rest: AtRest, user: str, backup: Backup) -> None:
     """See `ChatStore.put_backup`."""
-    _put_newer_backup(cursor, account_id(cursor, user), backup)
+    _put_newer_backup(cursor, at_rest, user, account_id(cursor, user), backup)
 
 
 def _bundle(encoded: bytes) -> SignedBundle:
     return msgspec.msgpack.decode(encoded, type=SignedBundle)
 
 
-def _put_newer_backup(cursor: Cursor, account: int, backup: Backup) -> None:
+def _sealed(at_rest: AtRest, user: str, backup: Backup) -> tuple[int, bytes]:
+    """A backup as it is stored: the data key's id, and the token."""
+    return at_rest.sealer.newest, at_rest.sealer.seal(place("backup", user, backup.version), backup.blob)
+
+
+def _put_newer_backup(cursor: Cursor, at_rest: AtRest, user: str, account: int, backup: Backup) -> None:
     cursor.execute("SELECT backup_version FROM account WHERE id = ?", (account,))
     (stored,) = cursor.fetchone()
     if backup.version != stored + 1:  # not merely above: a stolen session must not use up all numbers at once
         raise Refused(STALE_BACKUP, version=stored)
     cursor.execute(
-        "UPDATE account SET backup_version = ?, backup = ? WHERE id = ?",
-        (backup.version, backup.blob, account),
+        "UPDATE account SET backup_version = ?, backup_dek = ?, backup = ? WHERE id = ?",
+        (backup.version, *_sealed(at_rest, user, backup), account),
     )
 
 

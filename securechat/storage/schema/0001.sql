@@ -30,7 +30,8 @@ CREATE TABLE account (
     keys_changed INTEGER NOT NULL,
     backup_version INTEGER NOT NULL,
     keys BLOB NOT NULL, -- the signed device list and its certificates, MessagePack
-    backup BLOB -- sealed by the client
+    backup_dek INTEGER NOT NULL REFERENCES dek,
+    backup BLOB NOT NULL -- sealed by the client, and once more at rest: else its password could be guessed at
 ) STRICT;
 
 -- Devices in force.
