@@ -648,8 +648,12 @@ def quick_stretch(password: str, salt: bytes) -> Stretched:
 
 def load_checked_before(der: bytes, genuine: Callable[[bytes], RSAPrivateKey] = load_rsa_private) -> RSAPrivateKey:
     """As `load_rsa_private`, which checks the arithmetic of a key for 0.15 s; that of `rsa_key` is right."""
-    known = {rsa_private_der(rsa_key(number)): rsa_key(number) for number in range(3)}
-    return known.get(der) or genuine(der)
+    return _rsa_keys().get(der) or genuine(der)
+
+
+@cache
+def _rsa_keys() -> dict[bytes, RSAPrivateKey]:
+    return {rsa_private_der(rsa_key(number)): rsa_key(number) for number in range(3)}
 
 
 class ChatClient:
@@ -816,7 +820,7 @@ class ChatCase(StoreCase):
     def settle(self) -> None:
         """Lets everything happen that can without time passing."""
         for _ in range(10_000):
-            moved = [wire.move() for wire in list(self.network.wires)]
+            moved = [wire.move() for wire in self.network.wires if wire.open]
             due = [call for call in self.reactor.getDelayedCalls() if call.getTime() <= self.reactor.seconds()]
             if due:
                 self.reactor.advance(0)
@@ -1009,18 +1013,7 @@ class ServerCase(StoreCase):
         self.reactor.advance(START)
         self.hasher = CountingHasher()
         self.checks = InlineChecks(self.reactor, self.hasher)
-        self.parts = SessionParts(
-            store=self.store,
-            broker=RoomBroker(),
-            passwords=self.checks,
-            admission=Admission(per_account=self.LOGINS, per_address=self.LOGINS),
-            identity=ServerIdentity(SERVER_KEY),
-            logins=Logins(),
-            now=self.reactor.seconds,
-            monotonic=self.reactor.seconds,
-            random=SteadyRandom(),
-            version="test",
-        )
+        self.parts = self.make_parts()
         self.shared = SharedLimits(self.LIMITS)
         self.factory = self.listener()
         self.alice, self.bob, self.carol = ServerCase.PEOPLE
@@ -1044,6 +1037,21 @@ class ServerCase(StoreCase):
             self.successResultOf(store.close())
             ServerCase._files[self.PEOPLE] = path.read_bytes()
         return ServerCase._files[self.PEOPLE]
+
+    def make_parts(self) -> SessionParts:
+        """The parts of a server that has just been started."""
+        return SessionParts(
+            store=self.store,
+            broker=RoomBroker(),
+            passwords=self.checks,
+            admission=Admission(per_account=self.LOGINS, per_address=self.LOGINS),
+            identity=ServerIdentity(SERVER_KEY),
+            logins=Logins(),
+            now=self.reactor.seconds,
+            monotonic=self.reactor.seconds,
+            random=SteadyRandom(),
+            version="test",
+        )
 
     def listener(self, *, tls: bool = False, registration: Registration | None = None) -> ChatServerFactory:
         """One more listener of the server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final
 
+_LEAST_WAIT: Final = 0.001  # seconds: less is lost in the rounding of a clock, and who waits for it asks for ever
 _SWEEP_EVERY: Final = 1024  # takes between two removals of full buckets: memory follows what happened lately
 
 
@@ -30,7 +31,7 @@ class TokenBucket:
         if self._level >= 1.0:
             self._level -= 1.0
             return 0.0
-        return (1.0 - self._level) / self._rate
+        return max(_LEAST_WAIT, (1.0 - self._level) / self._rate)
 
     def put_back(self) -> None:
         """Returns a token that turned out not to be needed."""

@@ -19,9 +19,10 @@ from msgspec import UNSET
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred
 
+from securechat.client.people import merged, pins_from
 from securechat.client.profile import ClientDir, Profile
 from securechat.client.protocol import ChatClientProtocol
-from securechat.client.store import LocalStore
+from securechat.client.store import CannotKeep, LocalStore, Records
 from securechat.crypto import backup as sealed_backup
 from securechat.crypto import keystore as ks
 from securechat.crypto import primitives as p
@@ -34,12 +35,22 @@ from securechat.crypto.identity import (
     verify_bundle,
 )
 from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
-from securechat.errors import BAD_LOGIN, TOO_MANY_DEVICES, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.errors import (
+    BAD_LOGIN,
+    NO_BACKUP,
+    TOO_MANY_DEVICES,
+    Exit,
+    InvalidKey,
+    Refused,
+    SecureChatError,
+    WrongSecret,
+)
 from securechat.wire import limits
 from securechat.wire import messages as m
 
 T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
+_MOST_VERSION: Final = 2**53 - 1
 _BACKUP_PINS: Final = 1000  # the newest; each takes some 200 bytes of the backup
 
 
@@ -148,7 +159,6 @@ class OpenAccount:
     own: AccountKeys
     backup_version: int
     fresh: bool = False
-    restored_pins: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<OpenAccount {self.profile.user}>"
@@ -157,6 +167,12 @@ class OpenAccount:
     def user(self) -> str:
         """The account's name."""
         return self.profile.user
+
+    async def note_backup(self, version: int) -> None:
+        """Remembers the newest backup, so that an older one is not taken for it."""
+        self.backup_version = version
+        with contextlib.suppress(CannotKeep):
+            await self.store.write([("meta", "backup_version", version)])
 
     def close(self) -> None:
         """Lets go of the profile."""
@@ -296,29 +312,61 @@ async def _login_with(
     keystore = keystore.with_only(slot)
     profile.write_keystore(keystore)
     account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
-    await _refresh_backup(shop, protocol, account, stretched)
+    try:
+        await _refresh_backup(shop, protocol, account, stretched)
+    except BaseException:
+        account.store.close()
+        raise
     return account
 
 
 async def _refresh_backup(
     shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched
 ) -> None:
-    """Brings the pins into the backup, where they are new since the last time: now its key is at hand."""
-    pins = account.records.get("pin", {})
-    newest = dict(sorted(pins.items(), key=lambda item: item[1]["seen"])[-_BACKUP_PINS:])
-    digest = p.digest("pins", json.dumps(newest, sort_keys=True).encode("ascii")).hex()
-    if not pins or account.records.get("meta", {}).get("pins_backed") == digest:
+    """Brings the pins into the backup, where they are new since the last time: now its key is at hand.
+
+    What the backup knows besides, another device told it; a store that was lost gets all of it back.
+    """
+    records, profile = account.records, account.profile
+    if records.get("meta", {}).get("pins_backed") == _digest_of_pins(records):
         return
-    profile = account.profile
     try:
         stored = (await protocol.request(m.BackupRequest())).backup
         opened = await _open_backup(shop, profile, stretched.backup_key(), stored)
-        version = stored.version + 1
-        blob = _seal_backup(stretched.backup_key(), opened.with_pins(newest, account.own.version), profile, version)
-        await protocol.request(m.BackupRequest(backup=m.Backup(version=version, blob=blob)))
+        account.records = await _restore_pins(account.store, records, opened.pins)
+        if account.backup_version <= stored.version < _MOST_VERSION:  # else it is older than the server said
+            newer = _with_pins(opened, records, max(opened.list_version, account.own.version))
+            blob = _seal_backup(stretched.backup_key(), newer, profile, stored.version + 1)
+            await protocol.request(m.BackupRequest(backup=m.Backup(version=stored.version + 1, blob=blob)))
+            await account.note_backup(stored.version + 1)
+            await account.store.write([("meta", "pins_backed", _digest_of_pins(account.records))])
     except (Refused, WrongSecret):
         return  # under a recovery code, or another device was quicker; the next login tries again
-    await account.store.write([("meta", "pins_backed", digest)])
+
+
+def _digest_of_pins(records: Records) -> str:
+    return p.digest("pins", json.dumps(records.get("pin", {}), sort_keys=True).encode("ascii")).hex()
+
+
+async def _restore_pins(store: LocalStore, records: Records, backed: Mapping[str, Any]) -> Records:
+    """Puts into the local store those pins of a backup that it lacks; the records as they are then."""
+    pins = dict(records.get("pin", {}))
+    lacking = {user: pin.to_fields() for user, pin in pins_from(backed).items() if user not in pins}
+    if lacking:
+        await store.write([("pin", user, fields) for user, fields in lacking.items()])
+    return {**records, "pin": pins | lacking}
+
+
+def _with_pins(
+    opened: sealed_backup.AccountSecrets, records: Records, list_version: int
+) -> sealed_backup.AccountSecrets:
+    """A backup's contents with what is known here put to what it knows."""
+    ours = pins_from(records.get("pin", {}))
+    accepted = records.get("accepted", {})
+    settled = {user for user, pin in ours.items() if accepted.get(user) == p.b64(pin.ik)}
+    pins = merged(ours, pins_from(opened.pins), settled)
+    newest = sorted(pins.items(), key=lambda item: item[1].first_seen)[-_BACKUP_PINS:]
+    return opened.with_pins({user: pin.to_fields() for user, pin in newest}, list_version)
 
 
 async def _open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -> tuple[ks.Slot, bytes, Stretched]:
@@ -359,32 +407,47 @@ async def _enrol(
         account_secrets, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
         _check_restored(account_secrets, own)
     except (WrongSecret, Refused, InvalidKey) as error:
+        if isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED):
+            raise  # it passes
         raise KeysOutOfReach(
             f"The password is right, but the keys of {profile.user} cannot be restored: {error}. Log in on a machine"
             " that has them, or start over with new keys: /reset-identity.",
             stranded,
         ) from None
     keys = ks.ProfileKeys(p.new_ed25519(), account_secrets.rsa_keys, own.ik)
+    store, records = await _open_store(shop, profile, data_key)
+    try:
+        _check_not_older(profile, records, own, version)
+        records = await _restore_pins(store, records, account_secrets.pins)  # first: a kill must not lose them
+        newer = _with_pins(account_secrets, records, own.version + 1)
+    finally:
+        store.close()
     bundle = _next_list(profile, account_secrets.identity, keys, own, shop.now_ms())
-    newer = account_secrets.with_pins(account_secrets.pins, own.version + 1)
-    blob = _seal_backup(key, newer, profile, version + 1, by_code=by_code)
+    backup = m.Backup(version=version + 1, blob=_seal_backup(key, newer, profile, version + 1, by_code=by_code))
     keystore = _new_keystore(profile, keys, data_key, stretched)
     profile.write_pending(keystore)
     proof = prove(protocol, keys, profile.user)
     published = await protocol.request(
-        m.Publish(
-            device=keys.dev,
-            proof=proof,
-            keys=m.KeyBundle.of(bundle),
-            backup=m.Backup(version=version + 1, blob=blob),
-        )
+        m.Publish(device=keys.dev, proof=proof, keys=m.KeyBundle.of(bundle), backup=backup)
     )
     profile.write_keystore(keystore)
     opened = m.LoginOk(
         user=profile.user, token=reply.token, keys=published.keys, backup_version=published.backup_version
     )
     account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, opened)
-    return replace(account, fresh=True, restored_pins=account_secrets.pins)
+    return replace(account, fresh=True)
+
+
+def _check_not_older(profile: Profile, records: Records, own: AccountKeys, backup_version: int) -> None:
+    """Whether the server is where this profile last saw it: nothing is signed on top of something older."""
+    seen = pins_from(records.get("pin", {})).get(own.user)
+    known = None if seen is None or seen.ik != own.ik else (seen.version, seen.digest)
+    older_list = known is not None and (own.version < known[0] or (own.version == known[0] and own.digest != known[1]))
+    if older_list or backup_version < int(records.get("meta", {}).get("backup_version", 0)):
+        raise InvalidKey(
+            f"the server gave an older {'device list' if older_list else 'backup'} of {own.user} than it had given"
+            f" before. Ask its operator. If they put back an older state, move {profile.path} away and log in again"
+        )
 
 
 def _check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountKeys) -> None:
@@ -401,6 +464,8 @@ async def _fetch_backup(
 ) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
     """The opened backup; the key it lies under, whether that is of a recovery code, and its version."""
     stored = (await protocol.request(m.BackupRequest())).backup
+    if stored.version >= _MOST_VERSION:
+        raise WrongSecret("the backup has a number that no other can follow")
     by_code = sealed_backup.needs_code(stored.blob)
     key = stretched.backup_key()
     if by_code:
@@ -432,15 +497,22 @@ async def _open(
     reply: m.LoginOk,
 ) -> OpenAccount:
     own = _own_keys(reply.keys, profile, keys.ik)
+    store, records = await _open_store(shop, profile, data_key)
+    account = OpenAccount(
+        profile, lock, keystore, data_key, keys, store, records, salt, reply.token, own, reply.backup_version
+    )
+    if reply.backup_version > int(records.get("meta", {}).get("backup_version", 0)):
+        await account.note_backup(reply.backup_version)
+    return account
+
+
+async def _open_store(shop: Workshop, profile: Profile, data_key: bytes) -> tuple[LocalStore, Records]:
     store = LocalStore(profile.database, ks.RecordSealer(data_key), reactor=shop.reactor, pool=shop.pool)
     try:
-        records = await store.load()
+        return store, await store.load()
     except BaseException:
         store.close()
         raise
-    return OpenAccount(
-        profile, lock, keystore, data_key, keys, store, records, salt, reply.token, own, reply.backup_version
-    )
 
 
 # --- while logged in --------------------------------------------------------------------------------------------------
@@ -448,11 +520,14 @@ async def _open(
 
 async def change_password(
     shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, old: str, new: str
-) -> None:
+) -> bool:
     """A new password for the account, its keystore and its backup.
 
     The keystore gets the new slot first and loses the old one at the next login: a crash anywhere in between leaves
     one of the two passwords working for both. After a change that got no answer there is no place for a third.
+
+    Returns:
+        Whether the backup is of use afterwards: not if it was none before.
 
     Raises:
         WrongPassword: `old` is not the present one.
@@ -465,12 +540,7 @@ async def change_password(
     before = await shop.run(stretch, old, account.salt)
     _check_typed(account, before)
     after = await shop.run(stretch, new, secrets.token_bytes(SALT_BYTES))
-    fresh = None
-    stored = (await protocol.request(m.BackupRequest())).backup
-    if not sealed_backup.needs_code(stored.blob):
-        opened = await _open_backup(shop, profile, before.backup_key(), stored)
-        blob = _seal_backup(after.backup_key(), opened, profile, stored.version + 1)
-        fresh = m.Backup(version=stored.version + 1, blob=blob)
+    fresh, backed = await _resealed_backup(shop, protocol, profile, before, after)
     account.keystore = earlier.with_slot(_slot(profile, account.data_key, after))
     profile.write_keystore(account.keystore)
     try:
@@ -487,6 +557,30 @@ async def change_password(
         profile.write_keystore(earlier)
         raise
     account.salt = after.salt
+    if fresh is not None:
+        await account.note_backup(fresh.version)
+    return backed
+
+
+async def _resealed_backup(
+    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, before: Stretched, after: Stretched
+) -> tuple[m.Backup | None, bool]:
+    """The backup under a new password, where it lies under one; and whether there is one that is of use."""
+    try:
+        stored = (await protocol.request(m.BackupRequest())).backup
+        if sealed_backup.needs_code(stored.blob):
+            return None, True
+        opened = await _open_backup(shop, profile, before.backup_key(), stored)
+    except WrongSecret:
+        return None, False
+    except Refused as refusal:
+        if refusal.code is not NO_BACKUP:
+            raise
+        return None, False
+    version = stored.version + 1
+    if version > _MOST_VERSION:
+        return None, False
+    return m.Backup(version=version, blob=_seal_backup(after.backup_key(), opened, profile, version)), True
 
 
 def _check_typed(account: OpenAccount, stretched: Stretched) -> None:
@@ -499,43 +593,66 @@ def _check_typed(account: OpenAccount, stretched: Stretched) -> None:
     raise WrongPassword("That is not your present password.")
 
 
-async def backup_under_code(shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str) -> str:
-    """Moves the backup under a fresh recovery code, which is returned and kept nowhere."""
+async def backup_under_code(
+    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str, show: Callable[[str], None]
+) -> None:
+    """Moves the backup under a fresh recovery code, which is kept nowhere.
+
+    Args:
+        show: shows the code, before the server can have what only it opens.
+    """
     stretched = await shop.run(stretch, password, account.salt)
     _check_typed(account, stretched)
     opened, _, _, version = await _fetch_backup(shop, protocol, account.profile, stretched)
     code = secrets.token_bytes(sealed_backup.CODE_BYTES)
     blob = _seal_backup(sealed_backup.code_key(code), opened, account.profile, version + 1, by_code=True)
+    show(sealed_backup.format_code(code))
     await protocol.request(m.BackupRequest(backup=m.Backup(version=version + 1, blob=blob)))
-    return sealed_backup.format_code(code)
+    await account.note_backup(version + 1)
+
+
+async def _next_backup(protocol: ChatClientProtocol, known: int) -> int:
+    """The next backup's number; after one that nothing can follow they begin anew."""
+    with contextlib.suppress(Refused):
+        known = (await protocol.request(m.BackupRequest())).backup.version
+    return known + 1 if known < _MOST_VERSION else 1
 
 
 async def reset_identity(
-    shop: Workshop, protocol: ChatClientProtocol, stranded: Stranded, password: str, account: OpenAccount | None
+    shop: Workshop,
+    protocol: ChatClientProtocol,
+    stranded: Stranded,
+    password: str,
+    account: OpenAccount | None,
+    put_down: Callable[[], Awaitable[None]],
 ) -> OpenAccount:
-    """Replaces the account's identity and keys by new ones; what was sealed for the old ones stays closed."""
+    """Replaces the account's identity and keys by new ones; what was sealed for the old ones stays closed.
+
+    Args:
+        account: closed once the server agreed.
+        put_down: called right before.
+    """
     profile = shop.directory.profile(protocol.srv, stranded.user)
     stretched, rsa = await shop.run(stretch, password, stranded.salt), await shop.forge.take()
     identity = p.new_ed25519()
     keys = ks.ProfileKeys(p.new_ed25519(), (rsa,), p.ed25519_public(identity))
     bundle = _next_list(profile, identity, keys, None, shop.now_ms())
-    version = stranded.backup_version + 1
+    version = await _next_backup(protocol, stranded.backup_version)
     blob = _seal_backup(stretched.backup_key(), sealed_backup.AccountSecrets(identity, (rsa,), 1, {}), profile, version)
     data_key = secrets.token_bytes(ks.DATA_KEY_BYTES) if account is None else account.data_key
-    reply = await protocol.request(
-        m.ResetIdentity(
-            password=stretched.auth_token(profile.srv, profile.user),
-            keys=m.KeyBundle.of(bundle),
-            backup=m.Backup(version=version, blob=blob),
-        )
-    )
+    token = stretched.auth_token(profile.srv, profile.user)
+    request = m.ResetIdentity(password=token, keys=m.KeyBundle.of(bundle), backup=m.Backup(version=version, blob=blob))
+    reply = await protocol.request(request)
     if account is not None:
+        await put_down()
         account.close()
     lock = profile.lock()
     try:
         keystore = _new_keystore(profile, keys, data_key, stretched)
         profile.write_keystore(keystore)
-        return await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+        renewed = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+        await renewed.note_backup(version)
+        return renewed
     except BaseException:
         os.close(lock)
         raise

@@ -25,6 +25,7 @@ from securechat.wire import messages as m
 _LEAST_WAIT: Final = 0.5  # seconds
 _MOST_WAIT: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 2.0
 
 
 class CannotConnect(SecureChatError):
@@ -78,6 +79,7 @@ class ServerJudge:
         self._directory = directory
         self._line = line
         self._ask = ask
+        self.accepted: str | None = None  # in this run; what other clients note meanwhile changes nothing
         self.changed: ChangedServer | None = None
 
     async def judge(self, srv: str, vouched: bool) -> None:
@@ -90,7 +92,7 @@ class ServerJudge:
                     f"{where} is not the server of this connect line. Ask whoever gave it to you for the present one."
                 )
             return
-        known = self._directory.known_id(line.host, line.port)
+        known = self.accepted or self._directory.known_id(line.host, line.port)
         if known == srv:
             return
         if known is not None:
@@ -162,6 +164,7 @@ class ServerLink:
         self._service: ClientService | None = None
         self._first: Deferred[ChatClientProtocol] | None = None
         self._up: ChatClientProtocol | None = None
+        self._newest: ChatClientProtocol | None = None
         self._last_failure = ""
         self._attempts = 0  # since the last verified connection: one that is taken and dropped is no success
 
@@ -196,11 +199,13 @@ class ServerLink:
 
     def build(self) -> ChatClientProtocol:
         """A protocol for one attempt."""
-        return ChatClientProtocol(self._reactor, self, tls=self._tls is not None)
+        self._newest = ChatClientProtocol(self._reactor, self, tls=self._tls is not None)
+        return self._newest
 
     def stop(self) -> Deferred[None]:
-        """Disconnects for good."""
+        """Disconnects for good; nothing more is said to the listener. A server that stands still is not waited for."""
         service, self._service = self._service, None
+        self._up = None
         done: Deferred[None] = Deferred()
         if service is None:
             done.callback(None)
@@ -209,8 +214,14 @@ class ServerLink:
         if stopping is None:
             done.callback(None)
         else:
+            timer = self._reactor.callLater(_CLOSE_SECONDS, self._abort)
+            stopping.addBoth(lambda result: timer.active() and timer.cancel())
             stopping.addBoth(lambda result: done.callback(None))
         return done
+
+    def _abort(self) -> None:
+        if self._newest is not None and self._newest.transport is not None:
+            self._newest.transport.abortConnection()
 
     # --- attempts ---------------------------------------------------------------------------------------------------
 
@@ -256,6 +267,7 @@ class ServerLink:
     def _accepted(self, protocol: ChatClientProtocol) -> None:
         # A person who compares takes longer than a server waits for a login: their yes counts all the same.
         self.line = self.line.known(protocol.srv)
+        self.judge.accepted = protocol.srv
         self._directory.remember(self.line)
         if protocol.closing:
             return

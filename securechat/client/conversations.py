@@ -92,6 +92,14 @@ class Conversations:
         self._all.pop(room, None)
         self._visited = [name for name in self._visited if name != room]
 
+    def lose(self, room: str) -> bool:
+        """One was taken out of it: no other room becomes active by itself. Whether it was the active one."""
+        was_active = self.active == room
+        self.drop(room)
+        if was_active:
+            self._visited = []
+        return was_active
+
     @property
     def active(self) -> str:
         """The active room, or ""."""

@@ -23,6 +23,7 @@ from securechat.client.outbox import Entry, Outbox
 from securechat.client.people import IdentityChanged, People, pins_from
 from securechat.client.profile import ClientDir
 from securechat.client.protocol import ChatClientProtocol, LinkLost
+from securechat.client.store import CannotKeep
 from securechat.client.view import Answer, Failure, Item, Membership, Notice, Status, View
 from securechat.crypto.envelope import seal
 from securechat.crypto.trust import Pin, PinStore, TrustState
@@ -32,6 +33,8 @@ from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
+_MISSING_PAGES: Final = 100  # of history between two messages; what is beyond is counted, not shown
+_LEAVE_SECONDS: Final = 1.0  # that whoever leaves waits for the server's answers
 _SAVE_SECONDS: Final = 0.5  # what was shown is noted this long afterwards, many at once
 _SEAL_IN_THREAD: Final = 8  # readers; each costs 0.1 ms
 
@@ -78,8 +81,10 @@ class ChatCore:
         self.outbox: Outbox | None = None
         self.inbox: Inbox | None = None
         self.exiting = False
+        self.shown_identity: tuple[str, bytes] | None = None  # by the last /trust USER
         self._epoch = ""
         self._synced = False
+        self._round = 0  # of catching up
         self._sync_waiters: list[Deferred[None]] = []
         self._unsaved: dict[str, Conversation] = {}
         self._saving: Any = None
@@ -147,11 +152,11 @@ class ChatCore:
                 return Exit.USAGE
             return await slash.run(self, typed)
         except OSError as error:  # a full disk, a directory that is not ours
+            await self._leave_half_open()
             self.show(Failure(f"This machine does not let it be done: {error.strerror} ({error.filename})."))
             return Exit.FIXABLE
         except SecureChatError as error:
-            if self.account is None and self.stranded is None and self.link is not None:
-                await self.leave_account()  # a login that failed leaves no half-open connection behind
+            await self._leave_half_open()
             status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.FIXABLE)
             if isinstance(error, LinkLost):
                 status = Exit.NETWORK
@@ -160,6 +165,11 @@ class ChatCore:
                 text = text[:1].upper() + text[1:]
             self.show(Failure(text, status))
             return status
+
+    async def _leave_half_open(self) -> None:
+        """A login that failed leaves no half-open connection behind."""
+        if self.account is None and self.stranded is None and self.link is not None:
+            await self.leave_account()
 
     def complete(self, text: str) -> tuple[int, Sequence[str]]:
         """Completions for what is being typed."""
@@ -183,29 +193,54 @@ class ChatCore:
 
     async def leave_account(self) -> None:
         """Closes the account and the connection; what waits in the outbox stays on disk."""
-        if self.inbox is not None and self.link is not None and self.link.protocol is not None:
-            await self.inbox.shown()
-        await self._save()
+        account, link = self.account, self.link
+        await self._last_words()
+        if self.account is not account or self.link is not link:
+            return  # somebody else left it meanwhile
         self._stop_talk()
         if self.outbox is not None:
             for entry in self.outbox.pending():
                 entry.settle(Exit.NETWORK)
-        link, self.link = self.link, None
+        self.account = self.link = None
+        self.stranded = self.people = self.outbox = self.inbox = self.shown_identity = None
+        self.conversations = Conversations()
+        self._end_sync()
+        self._forget_account(account)
         if link is not None:
             await link.stop()
-        account, self.account = self.account, None
-        if account is not None:
-            account.close()
-        self.stranded = self.people = self.outbox = self.inbox = None
-        self.conversations = Conversations()
-        self._synced = False
+
+    def _forget_account(self, account: OpenAccount | None) -> None:
+        self._unsaved = {}
         if self._saving is not None and self._saving.active():
             self._saving.cancel()
         self._saving = None
         waiters, self._sync_waiters = self._sync_waiters, []
         for waiter in waiters:
             waiter.errback(LinkLost("the connection was closed before everything had come"))
+        if account is not None:
+            account.close()
         self._tell_status()
+
+    async def _last_words(self) -> None:
+        """Shows and notes what came. Neither a server that stands still nor a full disk keeps anybody from leaving."""
+        online = self.link is not None and self.link.protocol is not None
+        if self.inbox is not None and online:
+            await self._briefly(self.inbox.shown())
+        with contextlib.suppress(CannotKeep):
+            read = await self._keep_shown()
+            if online:
+                await self._briefly(Deferred.fromCoroutine(self._tell_read(read)))
+
+    async def _briefly(self, work: Deferred[None]) -> None:
+        with contextlib.suppress(TimeoutError):
+            await work.addTimeout(_LEAVE_SECONDS, self.reactor)
+
+    async def put_down(self) -> None:
+        """The account is about to be opened anew, with other keys: notes what was shown, and shows nothing more."""
+        self._stop_talk()
+        with contextlib.suppress(CannotKeep):
+            await self._keep_shown()
+        self.account = None
 
     # --- link -------------------------------------------------------------------------------------------------------
 
@@ -292,7 +327,7 @@ class ChatCore:
         """The connection is gone, or an attempt failed."""
         if self.link is None:
             return  # by our own doing
-        self._synced = False
+        self._end_sync()
         if self.account is None:
             # Nobody is logged in, so nobody needs it: the next /login makes another.
             self._own_task(self.leave_account(), "leaving")
@@ -310,21 +345,33 @@ class ChatCore:
     # --- account ----------------------------------------------------------------------------------------------------
 
     async def enter(self, account: OpenAccount) -> None:
-        """An account is open and logged in: takes up its conversations where they were left."""
+        """An account is open and logged in: takes up its conversations where they were left.
+
+        Raises:
+            LinkLost: the connection is gone; where the account stays open, it comes back by itself.
+            Refused, InvalidKey, CannotKeep: the account is closed again.
+        """
         self._stop_talk()
-        self.account = account
-        self.stranded = None
+        if self.link is None or self.link.protocol is None:
+            account.close()
+            raise LinkLost("the connection was lost during the login. Try again")
+        self.account, self.stranded = account, None
+        try:
+            self._take_up(account)
+            await self._sync()
+        except (Refused, InvalidKey, CannotKeep):
+            await self.leave_account()
+            raise
+
+    def _take_up(self, account: OpenAccount) -> None:
         records = account.records
-        pins = pins_from(records.get("pin", {})) or pins_from(account.restored_pins or {})
         self.people = People(
             account.profile.srv,
-            PinStore(pins, self._save_pin),
+            PinStore(pins_from(records.get("pin", {})), self._save_pin),
             fetch=self._fetch_keys,
             say=self._say_of_people,
             now_ms=self.now_ms,
         )
-        if account.restored_pins and not records.get("pin"):
-            await self.keep([("pin", user, pin.to_fields()) for user, pin in pins.items()], [])
         counters = {where: int(last) for where, last in records.get("counter", {}).items()}
         self.outbox = Outbox(self, self.reactor, counters)
         self.outbox.restore(dict(records.get("outbox", {})))
@@ -333,12 +380,7 @@ class ChatCore:
         self.conversations = Conversations()
         for room, cursor in records.get("cursor", {}).items():
             self.conversations.ensure(room).cursor = int(cursor)
-        try:
-            self.people.meet_self(account.own, fresh=account.fresh)
-        except InvalidKey:
-            await self.leave_account()
-            raise
-        await self._sync()
+        self.people.meet_self(account.own, fresh=account.fresh)
 
     def _stop_talk(self) -> None:
         """Nothing is shown or sent any more; what waits is on disk."""
@@ -349,6 +391,7 @@ class ChatCore:
 
     async def _sync(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
+        self._end_sync()
         since = {conversation.room: conversation.cursor for conversation in self.conversations if conversation.cursor}
         for conversation in self.conversations:
             conversation.live = False
@@ -360,7 +403,7 @@ class ChatCore:
             self._take_state(state, known=state.room in since)
         for conversation in self.conversations:
             if conversation.room not in present:
-                self.conversations.drop(conversation.room)
+                self._lose(conversation)
         if reply.epoch != self._epoch:
             self._epoch = reply.epoch
             await self.keep([("meta", "epoch", reply.epoch)], [])
@@ -368,6 +411,11 @@ class ChatCore:
         self._sync_waiters.append(waiter)
         self._check_synced()
         await waiter
+
+    def _end_sync(self) -> None:
+        """What was caught up counts no more, nor does what is still to be shown of it."""
+        self._synced = False
+        self._round += 1
 
     def _take_state(self, state: m.ConversationState, *, known: bool) -> None:
         conversation = self.conversations.ensure(state.room, None if state.peer is UNSET else state.peer)
@@ -382,6 +430,12 @@ class ChatCore:
                 conversation.title,
             )
 
+    def _lose(self, conversation: Conversation) -> None:
+        """Not in it any more, without having typed /leave: what is typed next must not go elsewhere by itself."""
+        if self.conversations.lose(conversation.room):
+            self.notice(f"You are no longer in {conversation.room}. No room is active: /switch ROOM.")
+        self._tell_status()
+
     def _live(self, event: m.Live) -> None:
         conversation = self.conversations.get(event.room)
         if conversation is not None:
@@ -391,10 +445,13 @@ class ChatCore:
     def _check_synced(self) -> None:
         if not all(conversation.live for conversation in self.conversations) or not self._sync_waiters:
             return
-        waiters, self._sync_waiters = self._sync_waiters, []
+        present = self._round
 
         def caught_up() -> None:
+            if present != self._round:
+                return  # the connection it came over is gone
             self._synced = True
+            waiters, self._sync_waiters = self._sync_waiters, []
             for waiter in waiters:
                 waiter.callback(None)
             if self.outbox is not None:
@@ -426,9 +483,8 @@ class ChatCore:
         elif event.type == "left" and conversation is not None and event.head is not UNSET:
             conversation.left(event.user, event.head)
             if own:
-                self.conversations.drop(event.room)
+                self._lose(conversation)
                 self._check_synced()  # it may have been the last one that was waited for
-                self._tell_status()
         elif conversation is not None:
             (conversation.online.add if event.type == "online" else conversation.online.discard)(event.user)
             return  # shown by /who; a line for each would bury the talk
@@ -564,15 +620,21 @@ class ChatCore:
 
     def _save_now(self) -> None:
         self._saving = None
-        self._own_task(self._save(), "noting what was shown")
+        self._own_task(self.save(), "noting what was shown")
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Notes what was shown, here and at the server."""
+        await self._tell_read(await self._keep_shown())
+
+    async def _keep_shown(self) -> dict[str, int]:
         unsaved, self._unsaved = self._unsaved, {}
-        if not unsaved or self.account is None:
-            return
-        await self.keep([("cursor", room, conversation.cursor) for room, conversation in unsaved.items()], [])
-        for room, conversation in unsaved.items():
-            seq = conversation.cursor
+        read = {room: conversation.cursor for room, conversation in unsaved.items()}
+        if read:
+            await self.keep([("cursor", room, seq) for room, seq in read.items()], [])
+        return read
+
+    async def _tell_read(self, read: Mapping[str, int]) -> None:
+        for room, seq in read.items():
             with contextlib.suppress(LinkLost, Refused):  # the marker moves with the next message
                 await self.request(m.Read(room=room, seq=seq))
 
@@ -591,13 +653,13 @@ class ChatCore:
     async def missing(self, room: str, after: int, before: int) -> Sequence[m.StoredMessage]:
         """Messages between two places."""
         found: list[m.StoredMessage] = []
-        while after < before - 1:
+        for _ in range(_MISSING_PAGES):
             at = after
             page = await self.request(m.History(room=room, after=at, limit=limits.HISTORY_MAX))
             found += [message for message in page.messages if message.seq < before]
-            if not page.messages or not page.more:
+            after = max([at, *(message.seq for message in page.messages)])
+            if not page.more or not at < after < before - 1:
                 break
-            after = page.messages[-1].seq
         return found
 
     # --- people -----------------------------------------------------------------------------------------------------

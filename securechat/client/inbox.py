@@ -91,6 +91,7 @@ class Inbox:
         self._queue: deque[Job] = deque()
         self._working = False
         self._stopped = False
+        self._unshown: Unshown | None = None  # the last item, if one like it may follow
         self._waiters: list[Deferred[None]] = []
 
     def put(self, job: Job) -> None:
@@ -136,15 +137,31 @@ class Inbox:
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             messages = [job for job in batch if isinstance(job, m.StoredMessage)]
             opened = deque(await self.open_all(messages) if messages else ())
-            for job in batch:
-                if self._stopped:
-                    return
-                if isinstance(job, m.StoredMessage):
-                    await self._show(opened.popleft())
-                elif isinstance(job, OwnMessage):
-                    await self._show_own(job)
-                else:
-                    job()
+            try:
+                for job in batch:
+                    if self._stopped:
+                        return
+                    if isinstance(job, m.StoredMessage):
+                        await self._show(opened.popleft())
+                    elif isinstance(job, OwnMessage):
+                        await self._show_own(job)
+                    else:
+                        self._say(None)
+                        job()
+            finally:
+                self._say(None)
+
+    def _say(self, item: Item | None) -> None:
+        """Shows an item, a run of those that did not open as one line; None: shows what is held back for that."""
+        run = [self._unshown] if self._unshown is not None else []
+        self._unshown = None
+        folded = fold([*run, *([item] if item is not None else [])])
+        last = folded[-1] if folded else None
+        if item is not None and isinstance(last, Unshown):
+            self._unshown = last
+            folded.pop()
+        for each in folded:
+            self._host.show(each)
 
     async def open_all(self, messages: Sequence[m.StoredMessage]) -> Sequence[Opened]:
         """Opens messages in a thread; never raises for one that does not open."""
@@ -160,7 +177,7 @@ class Inbox:
             return
         if not await self._filled(conversation, message.seq):
             return
-        self._host.show(to_item(opened, conversation, self._host.user, self._host.mark_of(message.sender)))
+        self._say(to_item(opened, conversation, self._host.user, self._host.mark_of(message.sender)))
         conversation.cursor = message.seq
         self._host.shown(conversation)
 
@@ -192,8 +209,8 @@ class Inbox:
                 conversation.cursor = opened.message.seq
         items += self._not_given(conversation, before - conversation.cursor - 1)
         conversation.cursor = before - 1
-        for item in fold(items):
-            self._host.show(item)
+        for item in items:
+            self._say(item)
         return True
 
     @staticmethod
@@ -211,7 +228,7 @@ class Inbox:
             return
         if not await self._filled(conversation, own.seq):
             return
-        self._host.show(to_item(Opened(message, own.text), conversation, self._host.user, ""))
+        self._say(to_item(Opened(message, own.text), conversation, self._host.user, ""))
         conversation.cursor = own.seq
         self._host.shown(conversation)
 

@@ -21,8 +21,11 @@ from securechat.client.people import IdentityChanged
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
 from securechat.errors import (
+    BAD_SESSION,
     BUSY,
+    DEVICE_FIRST,
     FULL,
+    LOGIN_FIRST,
     OUT_OF_TURN,
     RATE_LIMITED,
     STALE_KEYS,
@@ -34,6 +37,7 @@ from securechat.errors import (
 from securechat.wire import messages as m
 
 _RETRY: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
+_LATER: Final = frozenset({BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST})  # about the connection, not the message
 _RETRY_SECONDS: Final = 5.0  # where the server names no time
 _RESEALS: Final = 20  # in a row, of one message, before a pause
 
@@ -208,6 +212,7 @@ class Outbox:
                 if entry.mid == mid:
                     self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
                     self._finish(where, entry)
+                    self._tell_idle()
                     return entry
         return None
 
@@ -237,6 +242,10 @@ class Outbox:
                     if self._stopped:
                         return
                 reply = await self._host.transmit(entry)
+            except Refused as refusal:
+                if refusal.code in _LATER:
+                    return  # it goes when this account is logged in again
+                await self._refused(where, entry, refusal)
             except LinkLost:
                 return  # its outcome is unknown; the same bytes go again when the link is back
             except (IdentityChanged, InvalidKey, CannotKeep) as error:
@@ -244,8 +253,6 @@ class Outbox:
                 self._host.not_sent(entry, error, waits=True)
                 for waiting in queue:
                     waiting.settle(Exit.FIXABLE if isinstance(error, CannotKeep) else Exit.UNTRUSTED)
-            except Refused as refusal:
-                await self._refused(where, entry, refusal)
             else:
                 self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
                 self._finish(where, entry)

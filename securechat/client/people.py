@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from securechat.crypto.identity import AccountKeys, private_conversation, verify_bundle
@@ -133,10 +134,10 @@ class People:
             raise InvalidKey(f"the server gives no usable keys of {', '.join(absent)}")
         return {user: self._keys[user] for user in wanted}
 
-    def accept(self, user: str) -> Pin | None:
-        """Takes the present identity of a person as theirs, by their friend's word."""
+    def accept(self, user: str, shown: bytes) -> Pin | None:
+        """Takes the identity that was shown as that person's, by their friend's word; None: there is another now."""
         keys = self._keys.get(user)
-        if keys is None:
+        if keys is None or keys.ik != shown:
             return None
         self.pins.trust(keys, self._now_ms())
         return self.pins.get(user)
@@ -145,6 +146,28 @@ class People:
         """The id of the private conversation with somebody whose pin is known."""
         pin = self.pins.get(user)
         return None if pin is None else private_conversation(own_ik, pin.ik)
+
+
+def merged(ours: Mapping[str, Pin], theirs: Mapping[str, Pin], settled: Container[str] = ()) -> dict[str, Pin]:
+    """What two devices of one account know, together: nothing that either was warned of is lost.
+
+    Args:
+        settled: of these, the owner accepted the identity in `ours`: it replaces another.
+    """
+    pins = {**theirs, **ours}
+    for user in ours.keys() & theirs.keys():
+        if ours[user].ik == theirs[user].ik or user not in settled:
+            pins[user] = _joined(ours[user], theirs[user])
+    return pins
+
+
+def _joined(one: Pin, other: Pin) -> Pin:
+    """The newer list of an identity, its first sight, an open claim; of two identities the later seen is a claim."""
+    first, second = sorted((one, other), key=lambda pin: pin.first_seen)
+    if first.ik != second.ik:
+        return replace(first, claimed=first.claimed or second.ik)
+    newer = max(one, other, key=lambda pin: pin.version)
+    return replace(newer, first_seen=first.first_seen, claimed=one.claimed or other.claimed)
 
 
 def pins_from(records: Mapping[str, Any]) -> dict[str, Pin]:

@@ -13,7 +13,7 @@ from typing import Any
 from securechat.crypto.keystore import Keystore
 from securechat.errors import InvalidKey, SecureChatError
 from securechat.link import ConnectLine, join_address
-from securechat.private_files import write_private
+from securechat.private_files import private_directory, write_private
 
 
 class ProfileBusy(SecureChatError):
@@ -41,9 +41,13 @@ class Profile:
     def _pending(self) -> Path:
         return self.path / "keystore.pending.json"
 
+    def make(self) -> None:
+        """Makes its directory, and the two above that are shared by accounts, for their owner alone."""
+        private_directory(self.path, 2)
+
     def lock(self) -> int:
         """Takes the profile for this process; close the descriptor to let go. Raises ProfileBusy."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +103,7 @@ class ClientDir:
 
     def prepare(self) -> None:
         """Makes the directory, for its owner alone."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.path)
 
     def profile(self, srv: str, user: str) -> Profile:
         """The place of an account, there or not."""

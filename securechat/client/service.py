@@ -20,7 +20,7 @@ from securechat.client.profile import ClientDir
 from securechat.client.view import Answer, Failure
 from securechat.client.views import prompt
 from securechat.client.views.plain import PlainView
-from securechat.errors import Exit, SecureChatError
+from securechat.errors import Exit, SecureChatError, StartupError
 from securechat.link import DEFAULT_HOST, DEFAULT_PORT, ConnectLine
 from securechat.wire.names import NAME_RULE, fold_user
 
@@ -77,12 +77,14 @@ class TerminalClient(Service):
         self._pool = ThreadPool(1, _THREADS, name="client")
         self._view: PlainView | prompt.PromptView | None = None
         self._core: ChatCore | None = None
+        self._over = False
         self.status = Exit.OK
 
     def startService(self) -> None:
-        """Opens the view and says hello. Raises BadAddress for a connect line that is none."""
+        """Opens the view and says hello. Raises BadAddress for a connect line that is none, StartupError."""
         super().startService()
         line = choose_line(self._given, self._directory, self._environ)
+        self._prepare()
         why_plain = "you asked for it" if self._plain else prompt.available(self._reactor, self._environ)
         view: PlainView | prompt.PromptView
         if why_plain is None:
@@ -102,6 +104,14 @@ class TerminalClient(Service):
             Deferred.fromCoroutine(self._welcome(core)).addErrback(
                 lambda failure: self.log.failure("the welcome failed", failure=failure)
             )
+
+    def _prepare(self) -> None:
+        try:
+            self._directory.prepare()
+        except OSError as error:
+            raise StartupError(
+                f"The directory for your keys cannot be made: {error}. Name another: --data-dir DIR."
+            ) from None
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         return deferToThreadPool(self._reactor, self._pool, work, *arguments)
@@ -137,6 +147,7 @@ class TerminalClient(Service):
 
     def _ended(self, status: Exit) -> None:
         """The view is done: the terminal is as it was, everything is written."""
+        self._over = True
         self.status = status
         if self._done is not None:
             self._done(status)
@@ -146,6 +157,8 @@ class TerminalClient(Service):
     def stopService(self) -> Deferred[None]:
         """Leaves the account and ends the threads."""
         super().stopService()
+        if not self._over:  # by a signal, while the view was still at it
+            self.status = Exit.INTERRUPTED
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -19,8 +19,10 @@ from securechat.client.accounts import KeysOutOfReach, OpenAccount
 from securechat.client.display import BEFORE_JOIN
 from securechat.client.inbox import fold, to_item
 from securechat.client.outbox import watched
+from securechat.client.protocol import LinkLost
 from securechat.client.view import Unshown
 from securechat.crypto.identity import fingerprint
+from securechat.crypto.primitives import b64
 from securechat.crypto.trust import TrustState
 from securechat.errors import LOGIN_FIRST, NO_SUCH_USER, NOT_MEMBER, Exit, InvalidKey, Refused, SecureChatError
 from securechat.link import join_address
@@ -173,9 +175,19 @@ async def do_exit(core: ChatCore) -> None:
 async def do_logout(core: ChatCore) -> None:
     """Ends the session."""
     user = _account(core).user
-    await core.request(m.Logout())
+    await core.save()
+    told = True
+    try:
+        await core.request(m.Logout())
+    except LinkLost:
+        told = False
     await core.leave_account()
     core.answer(f"{user} is logged out.")
+    if not told:
+        core.notice(
+            "The server could not be told: there, this session ends by itself after 30 days at most, or with /passwd."
+            " Nothing on this machine can take it up again."
+        )
 
 
 # --- talk -------------------------------------------------------------------------------------------------------------
@@ -392,17 +404,22 @@ async def do_passwd(core: ChatCore, old: str | None = None, new: str | None = No
         raise Mistyped(f"A password has at least {_LEAST_PASSWORD} characters. Nothing was changed.")
     if asked and await core.view.ask_secret("The new one again: ") != after:
         raise Mistyped("The two were not the same. Nothing was changed.")
-    await accounts.change_password(core.shop, await core.connected(), account, before, after)
+    backed = await accounts.change_password(core.shop, await core.connected(), account, before, after)
     core.answer("The password is changed. Your other connections were logged out.")
+    if not backed:
+        core.notice(
+            "The backup at the server does not open, so it was not changed: it brings no keys back. Keep a copy of"
+            " them: /keys export FILE."
+        )
 
 
-async def do_trust(core: ChatCore, name: str, word: str = "") -> None:
-    """Accepts a changed identity, after showing both fingerprints."""
+async def do_trust(core: ChatCore, name: str, word: str = "") -> Exit | None:
+    """Accepts a changed identity, after showing both fingerprints: a `yes` counts for what was shown before."""
     if name.lower() == _SERVER:
         await _trust_server(core, word)
-        return
+        return None
     _account(core)
-    user = _user(name)
+    user, typed = _user(name), word
     assert core.people is not None
     if core.people.known(user) is None:
         await meet(core, user)
@@ -411,20 +428,26 @@ async def do_trust(core: ChatCore, name: str, word: str = "") -> None:
         raise InvalidKey(f"the server gives no usable keys of {user}")
     if pin.state is not TrustState.CHANGED:
         core.answer(f"{user}'s identity is the one you know:", f"  {fingerprint(pin.ik)}")
-        return
+        return None
+    if core.shown_identity != (user, keys.ik):
+        word = ""  # nobody can have compared what was not shown
     core.answer(
         f"The identity of {user} changed. Either {user} started over with new keys, or somebody else uses the name.",
         f"  before: {fingerprint(pin.ik)}",
         f"  now:    {keys.fingerprint}",
         f"Compare the new one with {user} over another channel (their /whoami shows it).",
     )
+    people, core.shown_identity = core.people, (user, keys.ik)
     if not await _agreed(core, word, f"Trust the new identity of {user}? [yes/no] "):
         core.answer(f"Nothing is changed. To accept it: /trust {user} yes")
-        return
-    core.people.accept(user)
+        return Exit.UNTRUSTED if typed and not word else None
+    if people is not core.people or people.accept(user, keys.ik) is None:
+        raise InvalidKey(f"{user}'s identity changed again meanwhile: nothing is trusted. Type /trust {user}")
+    await core.keep([("accepted", user, b64(keys.ik))], [])
     core.answer(f"The new identity of {user} is trusted. What waited is sent.")
     if core.outbox is not None:
         core.outbox.release()
+    return None
 
 
 async def _agreed(core: ChatCore, word: str, question: str) -> bool:
@@ -459,17 +482,29 @@ async def do_backup(core: ChatCore, word: str, password: str | None = None) -> N
     if word.lower() != "code":
         raise Mistyped("Usage: /backup code")
     secret = await _secret(core, password, "Your password: ")
-    code = await accounts.backup_under_code(core.shop, await core.connected(), account, secret)
-    core.answer(
-        "Your recovery code, shown this once:",
-        f"    {code}",
-        "Write it down. A login from an empty directory asks for it; whoever finds it needs your password too.",
-    )
+
+    def show(code: str) -> None:
+        core.answer(
+            "Your recovery code, shown this once:",
+            f"    {code}",
+            "Write it down. A login from an empty directory asks for it; whoever finds it needs your password too.",
+        )
+
+    try:
+        await accounts.backup_under_code(core.shop, await core.connected(), account, secret, show)
+    except LinkLost as error:
+        raise LinkLost(
+            f"{error}. Whether this code counts now is not known: keep it, and the one before if you had one. Later"
+            " make another: /backup code"
+        ) from None
+    core.answer("The backup lies under this code now.")
 
 
 async def do_keys(core: ChatCore, verb: str, file: str, passphrase: str | None = None) -> None:
     """Carries a keystore in a sealed file."""
-    path = Path(file).expanduser()
+    path = Path(file)
+    with contextlib.suppress(RuntimeError):  # no such user: then it is a name like any other
+        path = path.expanduser()
     if verb.lower() == "export":
         account = _account(core)
         secret = await _secret(core, passphrase, "Passphrase for the file: ")
@@ -501,7 +536,8 @@ async def do_reset_identity(core: ChatCore, password: str | None = None, word: s
         core.answer("Nothing is changed. To do it: /reset-identity PASSWORD yes")
         return
     protocol = await core.connected()
-    account = await accounts.reset_identity(core.shop, protocol, stranded, secret, core.account)
+    await core.save()
+    account = await accounts.reset_identity(core.shop, protocol, stranded, secret, core.account, core.put_down)
     await core.enter(account)
     core.answer(f"{account.user} has a new identity.", f"  {fingerprint(account.keys.ik)}")
 

@@ -14,6 +14,7 @@ from securechat.crypto.keystore import Keystore
 from securechat.crypto.passwords import SALT_BYTES, stretch
 from securechat.errors import InvalidKey, SecureChatError, WrongSecret
 from securechat.private_files import write_private
+from securechat.wire.names import fold_user
 
 _LABEL = "export"
 
@@ -28,7 +29,11 @@ async def export_keys(shop: Workshop, account: OpenAccount, path: Path, passphra
     Raises:
         CannotTransfer: it is there already, or cannot be written.
     """
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise CannotTransfer(f"{path} cannot be written: {error.strerror}.") from None
+    if there:
         raise CannotTransfer(f"{path} is there already. Name another file.")
     sealing = await shop.run(stretch, passphrase, secrets.token_bytes(SALT_BYTES))
     records = [[p.b64(filed), p.b64(sealed)] for filed, sealed in await account.store.dump()]
@@ -40,6 +45,8 @@ async def export_keys(shop: Workshop, account: OpenAccount, path: Path, passphra
         write_private(path, content.encode("ascii") + b"\n")
     except OSError as error:
         raise CannotTransfer(f"{path} cannot be written: {error.strerror}.") from None
+    except ValueError:  # a name with a NUL in it
+        raise CannotTransfer(f"{path} cannot be the name of a file.") from None
 
 
 async def import_keys(shop: Workshop, path: Path, passphrase: str) -> Profile:
@@ -54,21 +61,30 @@ async def import_keys(shop: Workshop, path: Path, passphrase: str) -> Profile:
         if outer["t"] != "sc/export" or outer["v"] != 1:
             raise CannotTransfer(f"{path} was made by a newer client.")
         salt, sealed_part = p.unb64(outer["salt"]), p.unb64(outer["sealed"])
+        if len(salt) != SALT_BYTES:
+            raise InvalidKey("a salt has 16 bytes")
     except OSError as error:
         raise CannotTransfer(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, InvalidKey):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey):
         raise CannotTransfer(f"{path} is not a file of /keys export.") from None
     opening = await shop.run(stretch, passphrase, salt)
     try:
-        inner = json.loads(p.unseal(opening.keystore_key(), sealed_part, p.digest(_LABEL, salt)))
+        plain = p.unseal(opening.keystore_key(), sealed_part, p.digest(_LABEL, salt))
     except WrongSecret:
         raise WrongSecret(f"That is not the passphrase of {path}.") from None
-    keystore = Keystore.from_bytes(inner["keystore"].encode("ascii"))
+    try:
+        inner = json.loads(plain)
+        keystore = Keystore.from_bytes(inner["keystore"].encode("ascii"))
+        rows = [(p.unb64(filed), p.unb64(sealed)) for filed, sealed in inner["records"]]
+        # Whoever made the file knew the passphrase; still these two become names of directories.
+        if len(p.unb64url(keystore.srv)) != 32 or fold_user(keystore.user) != keystore.user:
+            raise InvalidKey("these are no names")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey):
+        raise CannotTransfer(f"{path} holds no keys that can be used here.") from None
     profile = shop.directory.profile(keystore.srv, keystore.user)
     if profile.exists():
         raise CannotTransfer(f"This machine has keys of {keystore.user} already, in {profile.path}.")
-    profile.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    rows = [(p.unb64(filed), p.unb64(sealed)) for filed, sealed in inner["records"]]
+    profile.make()
     await LocalStore.make(profile.database, rows, reactor=shop.reactor, pool=shop.pool)
     profile.write_keystore(keystore)
     return profile

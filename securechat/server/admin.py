@@ -57,7 +57,7 @@ class AdminCommands:
         try:
             request = msgspec.json.decode(line, type=Invite)
             return {"status": "ok", "line": str(await self._invite(request))}
-        except (msgspec.MsgspecError, UnicodeDecodeError, SecureChatError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SecureChatError) as error:
             return {"status": "error", "msg": str(error)}
 
     async def _invite(self, request: Invite) -> ConnectLine:

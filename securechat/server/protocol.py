@@ -245,10 +245,13 @@ class ChatServerProtocol(BoundedLineReceiver):
         self._pump()
 
     def _sent(self, result: Any) -> None:
-        """Hands out the replies of sends in the order of the sends, whichever was known first."""
+        self._hand_out()
+        self._pump()
+
+    def _hand_out(self) -> None:
+        """Delivers the replies of sends in the order of the sends, whichever was known first."""
         while self._sending and self._sending[0].line is not None:
             self.deliver(self._sending.popleft().line or b"")
-        self._pump()
 
     # --- what the session needs (session.Peer) ----------------------------------------------------------------------
 
@@ -266,7 +269,8 @@ class ChatServerProtocol(BoundedLineReceiver):
         return self._out.drained()
 
     def say_bye(self, bye: m.Bye) -> None:
-        """Says why, then closes."""
+        """Says why, then closes; what has been answered comes before it."""
+        self._hand_out()
         if self._out is not None:
             self._out.put(codec.encode(bye))
         self.hang_up()

@@ -165,10 +165,9 @@ class ServerIdentityTests(IntegrationTestCase):
 
     def test_plain_listener(self) -> None:
         """Without TLS the daemon listens, and the client speaks, on this machine only."""
-        for refused in (["--insecure-loopback", "0.0.0.0:0"], ["--insecure-loopback", "192.0.2.1:1"]):
-            done = run(Daemon(self.directory / "refused", *refused).command(), self.directory)
-            self.assertNotEqual(0, done.returncode)
-            self.assertIn("without TLS only 127.0.0.1", done.stdout + done.stderr)
+        done = run(Daemon(self.directory / "refused", "--insecure-loopback", "0.0.0.0:0").command(), self.directory)
+        self.assertNotEqual(0, done.returncode)
+        self.assertIn("without TLS only 127.0.0.1", done.stdout + done.stderr)
         daemon = self.daemon("--insecure-loopback", "127.0.0.1:0")
         ports = re.findall(r"127\.0\.0\.1:(\d+)", re.findall("listens on (.*)", daemon.said())[0])
         (plain,) = {int(port) for port in ports} - {daemon.port}
@@ -208,8 +207,6 @@ class InviteTests(IntegrationTestCase):
         done = self.script("bob", invited, f"/register bob {PASSWORD}\n")
         self.assertEqual(6, done.returncode)
         self.assertIn("used up, expired or unknown", done.stderr)
-        done = self.script("alice", line, f"/login alice {PASSWORD}\n")
-        self.assertEqual(0, done.returncode, done.stderr)
 
     def test_friend(self) -> None:
         """One line is all a friend needs: it asks for a name and a password and opens the room."""
@@ -248,13 +245,6 @@ class AccountKeysTests(IntegrationTestCase):
         self.alice, self.bob = self.registered(self.line, "alice", "bob", room="general")
         self.alice.ask("the old message", "<alice> the old message")
         self.bob.wait_for("the old message")
-
-    def test_profile_in_use(self) -> None:
-        """A second client on the same profile is told that the account is open elsewhere on this machine."""
-        done = self.script("alice", self.line, f"/login alice {PASSWORD}\n")
-        self.assertEqual(1, done.returncode)
-        self.assertIn("alice is open in another SecureChat on this machine", done.stderr)
-        self.alice.ask("not disturbed", "<alice> not disturbed")
 
     def test_empty_directory(self) -> None:
         """A login from an empty directory brings the keys back: old messages open, friends see one quiet line."""
@@ -325,7 +315,10 @@ class AccountKeysTests(IntegrationTestCase):
         self.assertEqual(1, len(self.bob.shown("[general] <bob> waits for my word")))
 
     def test_export_and_import(self) -> None:
-        """A keystore goes to another directory in a sealed file, and is the same device there."""
+        """A profile is open in one client at a time; by a sealed file its keys go elsewhere, as the same device."""
+        done = self.script("alice", self.line, f"/login alice {PASSWORD}\n")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("! alice is open in another SecureChat on this machine", done.stderr)
         file = self.directory / "alice.keys"
         self.alice.ask(f"/keys export {file} a passphrase", "sealed with that passphrase")
         self.alice.ask(f"/keys export {file} a passphrase", "is there already")

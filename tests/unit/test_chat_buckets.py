@@ -59,7 +59,7 @@ class TokenBucketTests(SynchronousTestCase):
         bucket.take(0.0)
         self.assertEqual([False, False, True], [bucket.full(now) for now in (0.0, 0.4, 0.5)])
 
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=60, deadline=None, database=None)
     @given(
         st.sampled_from((0.1, 1 / 3, 5 / 60, 1.0, 20.0, 1e9)),
         st.integers(1, 60),
@@ -67,7 +67,7 @@ class TokenBucketTests(SynchronousTestCase):
         st.lists(st.floats(0, 100), max_size=20),
     )
     def test_who_waits_as_told_gets_one(self, rate: float, burst: int, now: float, gaps: list[float]) -> None:
-        """After the seconds that it said, a few steps of a clock aside, there is a token."""
+        """After the seconds that it said there is a token, or soon after: no clock is exact."""
         bucket = TokenBucket(rate, burst, now)
         for gap in gaps:
             now += gap
@@ -75,13 +75,13 @@ class TokenBucketTests(SynchronousTestCase):
                 wait = bucket.take(now)
             waited = 0
             while wait:
-                now += wait + 1e-6
+                now += wait
                 wait = bucket.take(now)
                 waited += 1
                 self.assertLess(waited, 4)
 
-    @settings(max_examples=100, deadline=None, database=None)
-    @given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
+    @settings(max_examples=40, deadline=None, database=None)
+    @given(st.lists(st.floats(0, 3), min_size=1, max_size=30))
     def test_never_more_than_promised(self, gaps: list[float]) -> None:
         """In any stretch of time no more goes through than the burst and what the rate gives."""
         rate, burst, now = 2.0, 3, 0.0

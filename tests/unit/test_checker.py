@@ -47,7 +47,7 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual({}, self.found())
 
     def test_lost(self) -> None:
-        """An acknowledged message that is not in the table is lost, also where its place has another."""
+        """An acknowledged message that is not in the table is lost."""
         self.table = [row for row in self.table if row.mid != "m4"]
         del self.reader["red"][3]
         self.assertEqual({checker.LOST: 1}, self.found())

@@ -15,9 +15,12 @@ from securechat.client.protocol import LinkLost, refusal_of
 from securechat.client.store import CannotKeep
 from securechat.errors import (
     BAD_AUDIENCE,
+    BAD_SESSION,
     BUSY,
     CODES,
+    DEVICE_FIRST,
     FULL,
+    LOGIN_FIRST,
     MID_CONFLICT,
     NOT_MEMBER,
     OUT_OF_TURN,
@@ -450,12 +453,26 @@ class RefusedTests(OutboxCase):
 
     def test_every_code_ends(self) -> None:
         """There is no code at which a message neither leaves nor is told of."""
-        for code in CODES.values():
+        for code in {*CODES.values()} - {BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST}:  # not the message's fault
             self.setUp()
             self.host.outcomes = [refusal(code, expected=1)]
             entry = self.put("one")
             self.clock.advance(60)
             self.assertTrue(entry.done.called, code.name)
+
+    def test_not_logged_in(self) -> None:
+        """A refusal that is about the connection keeps the message for the next one, and those behind it."""
+        for code in (BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST):
+            self.setUp()
+            self.host.outcomes = [refusal(code)]
+            self.put("one")
+            self.host.online = False
+            self.put("two")
+            self.assertEqual((["one"], 2), (self.texts, len(self.host.kept)))
+            self.host.online = True
+            self.outbox.kick()
+            self.assertEqual(["one", "one", "two"], self.texts)
+            self.assertEqual(self.host.transmitted[0], self.host.transmitted[1])
 
     def test_conflict(self) -> None:
         """Another message under the same mid is no proof that nothing was stored: no other bytes leave."""

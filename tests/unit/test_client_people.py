@@ -195,7 +195,7 @@ class KeysOfTests(PeopleCase):
         self.take_in(self.bob)
         newer = Person("bob", generation=2)
         self.take_in(newer)
-        pin = self.people.accept("bob")
+        pin = self.people.accept("bob", newer.ik)
         assert pin is not None
         self.assertEqual((newer.ik, TrustState.TOFU), (pin.ik, pin.state))
         self.assertEqual(newer.kid, self.successResultOf(self.keys_of("bob"))["bob"].kid)
@@ -203,7 +203,7 @@ class KeysOfTests(PeopleCase):
 
     def test_accept_unseen(self) -> None:
         """Keys that were not seen cannot be accepted."""
-        self.assertIsNone(self.people.accept("bob"))
+        self.assertIsNone(self.people.accept("bob", self.bob.ik))
         self.assertEqual({}, self.saved)
 
 
@@ -248,7 +248,17 @@ class PinTests(PeopleCase):
     def test_damaged(self) -> None:
         """A damaged pin is left out, whatever is wrong with it; the others stay."""
         good = Pin(self.bob.ik, 5, 2, "d").to_fields()
-        for damage in (None, 7, [], "x", {}, {**good, "ik": "?"}, {**good, "ver": "x"}, {**good, "claimed": 3}):
+        damages: tuple[Any, ...] = (
+            None,
+            7,
+            [],
+            "x",
+            {},
+            {**good, "ik": "?"},
+            {**good, "ver": "x"},
+            {**good, "claimed": 3},
+        )
+        for damage in damages:
             self.assertEqual(["bob"], list(pins_from({"alice": damage, "bob": good})), damage)
 
     def test_conversation(self) -> None:

@@ -15,23 +15,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.protocol import ChatClientProtocol, LinkLost, refusal_of
 from securechat.crypto.identity import hello_signature
+from securechat.crypto.primitives import SigningKey, ed25519_public
 from securechat.errors import BAD_LOGIN, RATE_LIMITED, STALE_KEYS, Exit, Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.codec import decode_request, encode
-from tests.doubles import SERVER_KEY, SRV, ed25519_public
+from tests.doubles import SERVER_KEY, SRV
 
 NONCE = b"n" * 32
 
 
-def hello(exporter: bytes = b"", **changes: Any) -> m.Hello:
+def hello(exporter: bytes = b"", key: SigningKey = SERVER_KEY, **changes: Any) -> m.Hello:
     """A good greeting over a connection with that exporter."""
     fields: dict[str, Any] = {
         "protocol": limits.PROTOCOL_VERSION,
         "server": "SecureChat/test",
-        "lk": ed25519_public(SERVER_KEY),
+        "lk": ed25519_public(key),
         "nonce": NONCE,
-        "sig": hello_signature(SERVER_KEY, exporter=exporter, nonce=NONCE),
+        "sig": hello_signature(key, exporter=exporter, nonce=NONCE),
         "epoch": "e" * 32,
         "registration": "open",
         "limits": m.Limits(),

@@ -38,8 +38,8 @@ class StoreTests(SynchronousTestCase):
         self.pool: Any = None
 
         def pool(*args: Any, **kw: Any) -> InlinePool:
-            self.pool = InlinePool(*args, **kw)
-            return self.pool
+            made = self.pool = InlinePool(*args, **kw)
+            return made
 
         store = LocalStore(self.path, RecordSealer(key), reactor=self.reactor, pool=pool)
         self.addCleanup(store.close)

@@ -20,7 +20,7 @@ from securechat.crypto.backup import (
     seal_backup,
 )
 from securechat.errors import WrongSecret
-from tests.doubles import SRV, flipped, rsa_key, signing_key
+from tests.doubles import SRV, flipped, load_checked_before, rsa_key, signing_key
 
 KEY = b"k" * 32
 PINS = {"bob": {"ik": p.b64(b"i" * 32), "seen": 1, "ver": 2, "digest": "00"}}
@@ -40,6 +40,9 @@ def without_keys(pins: int) -> AccountSecrets:
 
 class SealedBackupTests(SynchronousTestCase):
     """Tests for `seal_backup` and `open_backup`."""
+
+    def setUp(self) -> None:
+        self.patch(p, "load_rsa_private", load_checked_before)
 
     blob = sealed()
 

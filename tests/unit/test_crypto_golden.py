@@ -24,7 +24,7 @@ from securechat.crypto.backup import (
 )
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.keystore import Keystore, ProfileKeys, RecordSealer, make_box, make_slot
-from tests.doubles import figures, rsa_key
+from tests.doubles import figures, load_checked_before, rsa_key
 
 GOLDEN: dict[str, Any] = figures("golden")
 SRV: str = GOLDEN["server"]["srv"]
@@ -144,6 +144,9 @@ class SignedObjectTests(SynchronousTestCase):
 
 class SealedFormatTests(SynchronousTestCase):
     """What is sealed."""
+
+    def setUp(self) -> None:
+        self.patch(p, "load_rsa_private", load_checked_before)
 
     def test_recovery_code(self) -> None:
         """A code, both ways, and its key."""

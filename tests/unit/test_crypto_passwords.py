@@ -73,11 +73,6 @@ class StretchTests(SynchronousTestCase):
         salt = base64.b64decode(GOLDEN["password"]["salt"])
         self.assertEqual(stretched(known, salt).root, stretched(decomposed, salt).root)
 
-    def test_salt(self) -> None:
-        """Another salt, another root."""
-        known = GOLDEN["password"]
-        self.assertNotEqual(known["root"], base64.b64encode(stretched(known["password"], bytes(16)).root).decode())
-
     def test_token_form(self) -> None:
         """47 characters: the scheme, a dollar sign, and 43 of base64url."""
         token = Stretched(b"r" * 32, bytes(16)).auth_token(SRV, "alice")

@@ -138,9 +138,7 @@ class CheckerTests(SynchronousTestCase):
         ):
             self.assertRefused("securechat.client.core", source, reason)
         self.assertRefused("securechat.client.core", "from .. import chat", "may not import securechat.chat")
-        self.assertRefused(
-            "securechat.chat.broker", "from securechat import link", "may not import securechat.link"
-        )
+        self.assertRefused("securechat.chat.broker", "from securechat import link", "may not import securechat.link")
 
     def test_every_lower_layer(self) -> None:
         """Errors import nothing of ours; wire and crypto know no other, nor storage the wire."""
@@ -164,9 +162,7 @@ class CheckerTests(SynchronousTestCase):
 
     def test_hidden_import(self) -> None:
         """An import inside a function or for the type checker alone counts too."""
-        self.assertRefused(
-            "securechat.wire.codec", "def f():\n    import socket", "is pure and imports socket"
-        )
+        self.assertRefused("securechat.wire.codec", "def f():\n    import socket", "is pure and imports socket")
         self.assertRefused(
             "securechat.chat.broker",
             "if TYPE_CHECKING:\n    from securechat.storage.interface import ChatStore",
@@ -199,9 +195,7 @@ class CheckerTests(SynchronousTestCase):
         for name in ("cryptography", "passlib", "bcrypt"):
             self.assertEqual([], violations(f"import {name}", "securechat.crypto.primitives"))
             for module in ("link", "server.protocol", "client.store", "storage.sqlite", "cli"):
-                self.assertRefused(
-                    f"securechat.{module}", f"import {name}", f"imports {name}, which only crypto may"
-                )
+                self.assertRefused(f"securechat.{module}", f"import {name}", f"imports {name}, which only crypto may")
         for name in ("OpenSSL", "service_identity"):
             for module in ("link", "client.protocol"):
                 self.assertEqual([], violations(f"import {name}", f"securechat.{module}"))

@@ -29,6 +29,7 @@ from securechat.link import (
     ConnectLine,
     ServerTLS,
     WriteQueue,
+    bucket_of,
     exporter_of,
     is_address,
     is_loopback,
@@ -105,9 +106,11 @@ class BoundedLineReceiverTests(SynchronousTestCase):
             self.protocol.dataReceived(b"last\n")
             seen.append(len(self.protocol.lines))
 
+        self.assertEqual("paused", self.transport.producerState)  # or a quick peer would fill the memory
         self.clock.callLater(0, others)
         self.clock.advance(0)
         self.assertEqual([2 * limits.LINES_PER_TURN] * 2, seen)
+        self.assertEqual("producing", self.transport.producerState)
         self.assertEqual([*(b"%d" % number for number in range(count)), b"last"], self.protocol.lines)
         self.assertEqual([], self.clock.getDelayedCalls())
 
@@ -622,6 +625,16 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(text, join_address(host, port))
             self.assertEqual((host, port), split_address(text))
 
+    def test_buckets(self) -> None:
+        """Addresses are counted one by one, those of IPv6 by network, and this machine's own as themselves."""
+        for host, bucket in (
+            ("192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8::ffff:2", "2001:db8::/64"),
+            ("2001:db8:0:1::1", "2001:db8:0:1::/64"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::1", "::1"),
+            ("127.0.0.1", "127.0.0.1"), ("::ffff:127.0.0.1", "127.0.0.1"), ("local", "local"),
+            ("fe80::1%eth0", "fe80::/64"),
+        ):  # fmt: skip
+            self.assertEqual(bucket, bucket_of(host))
+
     def test_kinds(self) -> None:
         """Addresses are told from names, and this machine from others."""
         for host, address, loopback in (
@@ -652,7 +665,7 @@ class ConnectLineTests(SynchronousTestCase):
         self.assertEqual("securechat://h:1/", str(ConnectLine("h", 1)))
         self.assertEqual("securechat+insecure://127.0.0.1:1/", str(ConnectLine("127.0.0.1", 1, tls=False)))
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=40, deadline=None, database=None)
     @given(hosts, st.integers(0, 65535), st.sampled_from([None, ID, "-_" * 21 + "A"]), codes, codes)
     def test_round_trip(self, host: str, port: int, server: str | None, invite: str | None, room: str | None) -> None:
         """What was written is read back, whatever is in it."""

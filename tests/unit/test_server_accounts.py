@@ -751,8 +751,11 @@ class KeysAndBackupTests(ServerCase):
 
     def test_no_backup(self) -> None:
         """Where there is none it says so."""
-        with closing(sqlite3.connect(self.path)) as database, database:
-            database.execute("UPDATE account SET backup = NULL, backup_version = 0")
+
+        async def none(*_: object) -> None:
+            return None
+
+        self.patch(type(self.store), "backup", none)
         self.assertFailed(NO_BACKUP, self.caller.ask(m.BackupRequest()))
 
     def test_busy(self) -> None:

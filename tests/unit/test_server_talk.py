@@ -28,6 +28,7 @@ from securechat.errors import (
     TRY_AGAIN,
     Refused,
 )
+from securechat.server import talk
 from securechat.server.protocol import ConnectionLimits
 from securechat.wire import limits
 from securechat.wire import messages as m
@@ -549,6 +550,10 @@ class HistoryTests(TalkCase):
 class SyncTests(TalkCase):
     """Tests for `sync`."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(talk, "_PAGE", 5)
+
     def back(self, person: Person, **fields: Any) -> tuple[Caller, Any]:
         """Somebody on a new connection, with the answer to a sync."""
         caller = self.call()
@@ -649,14 +654,14 @@ class SyncTests(TalkCase):
 
     def test_long(self) -> None:
         """More than a page comes in several, in order, and once."""
-        self.many(250)
+        self.many(12)
         caller, _ = self.back(self.bob, since={"ops": 0})
-        self.assertEqual([*range(1, 251)], self.seqs(caller))
-        self.assertEqual([m.Live(room="ops", seq=250)], caller.take(m.Live))
+        self.assertEqual([*range(1, 13)], self.seqs(caller))
+        self.assertEqual([m.Live(room="ops", seq=12)], caller.take(m.Live))
 
     def test_back_pressure(self) -> None:
         """A reader that does not read is not read for: pages are read as it takes them."""
-        self.many(250)
+        self.many(12)
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         genuine = type(self.store).read
@@ -671,23 +676,23 @@ class SyncTests(TalkCase):
         caller.say(m.Sync(since={"ops": 0}))
         caller.listen()
         self.assertEqual([0], reads)
-        self.send(251)
+        self.send(13)
         caller.transport.producer.resumeProducing()
-        self.assertEqual([*range(1, 252)], self.seqs(caller))
+        self.assertEqual([*range(1, 14)], self.seqs(caller))
         self.assertEqual(reads, sorted(reads))
 
     def test_sent_while_catching_up(self) -> None:
         """What is stored while somebody catches up comes once, in its place."""
-        self.many(120)
+        self.many(7)
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
         caller.say(m.Sync(since={"ops": 0}))
-        for number in (121, 122):
+        for number in (8, 9):
             self.send(number)
         gate.open()
-        self.send(123)
-        self.assertEqual([*range(1, 124)], self.seqs(caller))
+        self.send(10)
+        self.assertEqual([*range(1, 11)], self.seqs(caller))
 
     def test_sent_before_anybody_listened(self) -> None:
         """What is handed out, to nobody, between looking up and subscribing is not lost."""
@@ -705,21 +710,21 @@ class SyncTests(TalkCase):
 
     def test_left_while_catching_up(self) -> None:
         """Who leaves while catching up hears no more; who comes back meanwhile hears nothing twice."""
-        self.many(120)
+        self.many(7)
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
         caller.say(m.Sync(since={"ops": 0}))
         caller.say(m.Leave(room="ops"), m.Join(room="ops"))
         self.assertEqual(3, len(caller.replies()))
-        self.assertEqual(121, self.alices.ask(self.send_of(121, 4, self.alice, self.bob)).seq)
+        self.assertEqual(8, self.alices.ask(self.send_of(8, 4, self.alice, self.bob)).seq)
         gate.open()
-        self.assertEqual([121], self.seqs(caller))
+        self.assertEqual([8], self.seqs(caller))
         self.assertEqual([], caller.take(m.Live))
 
     def test_somebody_else_meanwhile(self) -> None:
         """What one account was catching up on is not given to the next one on the same connection."""
-        self.many(120)
+        self.many(7)
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
@@ -728,9 +733,9 @@ class SyncTests(TalkCase):
         gate.open()
         self.assertEqual([], caller.take(m.StoredMessage, m.Live))
         self.assertEqual(["ok"] * 3, [reply["status"] for reply in caller.replies()])
-        caller.ask(m.Sync(since={"ops": 118}))
+        caller.ask(m.Sync(since={"ops": 5}))
         messages = caller.take(m.StoredMessage)
-        self.assertEqual([(119, "alice"), (120, "alice")], [(one.seq, *one.package.kids) for one in messages])
+        self.assertEqual([(6, "alice"), (7, "alice")], [(one.seq, *one.package.kids) for one in messages])
 
     def test_lost_while_catching_up(self) -> None:
         """For a connection that is lost nothing more is read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import string
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -26,25 +25,21 @@ def fields_of(code: Code) -> set[str]:
 
 
 @cache
-def sources() -> dict[Path, ast.Module]:
-    """Every module of the package, parsed."""
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def raised() -> Iterator[tuple[str, Code, set[str]]]:
-    """Every call in the package that makes a refusal of a code named there: where, which, with what data."""
-    for path, module in sources().items():
-        for node in ast.walk(module):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Name)
-                and node.func.id in ("Refused", "ProtocolViolation")
-                and node.args
-                and isinstance(node.args[0], ast.Name)
-            ):
-                names = node.args[0].id
-                where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                yield where, getattr(errors, names), {keyword.arg or "**" for keyword in node.keywords}
+def raised() -> list[tuple[str, bool, Code, set[str]]]:
+    """Every call in the package that makes a refusal of a code named there: where, whether it is a violation, of
+    which code, with what data."""
+    calls = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "Refused(" not in text and "ProtocolViolation(" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                case ast.Call(ast.Name("Refused" | "ProtocolViolation" as name), [ast.Name(code), *_], keywords):
+                    where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                    data = {keyword.arg or "**" for keyword in keywords}
+                    calls.append((where, name == "ProtocolViolation", getattr(errors, code), data))
+    return calls
 
 
 class CodeTests(SynchronousTestCase):
@@ -98,9 +93,8 @@ class RefusedTests(SynchronousTestCase):
 
     def test_every_call_formats(self) -> None:
         """Every refusal made in the package has the data that its text needs."""
-        calls = list(raised())
-        self.assertGreater(len(calls), 50)
-        missing = [(where, code.name) for where, code, data in calls if not fields_of(code) <= data]
+        self.assertGreater(len(raised()), 50)
+        missing = [(where, code.name) for where, _, code, data in raised() if not fields_of(code) <= data]
         self.assertEqual([], missing)
 
     def test_every_text_formats(self) -> None:
@@ -115,13 +109,8 @@ class RefusedTests(SynchronousTestCase):
             self.assertEqual((code.name, str(refusal)), (reply.code, reply.msg))
 
     def test_violations_are_of_codes_that_close(self) -> None:
-        """What is raised as a violation closes, and nothing else does."""
-        for path, module in sources().items():
-            for node in ast.walk(module):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                    first = node.args[0]
-                    if node.func.id == "ProtocolViolation" and isinstance(first, ast.Name):
-                        self.assertTrue(getattr(errors, first.id).closes, f"{path}:{node.lineno}")
+        """What is raised as a violation closes."""
+        self.assertEqual([], [where for where, violation, code, _ in raised() if violation and not code.closes])
 
     def test_retry_after_comes_as_a_number(self) -> None:
         """A text with seconds in it shows them whole."""

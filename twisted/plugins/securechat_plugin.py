@@ -3,6 +3,4 @@
 from twisted.application.service import ServiceMaker
 
 server = ServiceMaker("SecureChat", "securechat.tap", "End-to-end encrypted chat server", "securechat")
-client = ServiceMaker(
-    "SecureChat client", "securechat.client_tap", "SecureChat terminal client", "securechat-client"
-)
+client = ServiceMaker("SecureChat client", "securechat.client_tap", "SecureChat terminal client", "securechat-client")

@@ -1,0 +1,118 @@
+"""The same session, however its bytes are cut: the server says the same, to the last byte.
+
+Clock and chance are the same in every run, so what is compared is everything that was ever said.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from securechat.server.protocol import ConnectionLimits
+from securechat.wire import codec
+from securechat.wire import messages as m
+from tests.doubles import Caller, ServerCase, SteadyRandom, auth_token
+
+PASSWORD_OF_NOBODY = "sc1$" + "a" * 43
+
+
+class FragmentCase(ServerCase):
+    """Tests that replay a session."""
+
+    PEOPLE = ()
+    LIMITS = ConnectionLimits(message_burst=1000)
+
+    def server(self) -> Caller:
+        """A connection to a server that has just been started, on a store that was just made."""
+        self.successResultOf(self.store.close())
+        self.path.write_bytes(self.fresh())
+        for beside in self.path.parent.glob(f"{self.path.name}-*"):
+            beside.unlink()
+        self.store = self.make_store()
+        self.writer.connection.execute("PRAGMA synchronous = OFF")
+        self.parts = self.make_parts()
+        self.factory = self.listener()
+        return self.call()
+
+    def replay(self, caller: Caller, *pieces: bytes) -> bytes:
+        """What the server says to a client that says this, in these pieces."""
+        for piece in pieces:
+            caller.protocol.dataReceived(piece)
+        self.reactor.advance(0)
+        caller.lose()
+        return caller.raw
+
+
+class WholeSessionTests(FragmentCase):
+    """A session from registering to a violation."""
+
+    def test_whole_session(self) -> None:
+        """Cut at the ends of lines, around them, inside them, and byte by byte, the session is the same."""
+        caller = self.server()
+        lines = self.session(caller)
+        session = b"".join(lines)
+        said = self.replay(caller, session)
+        self.assertEqual(1 + len(lines) + 2, said.count(b"\n"))  # with the greeting, `live`, and `bye`
+        ends = [len(b"".join(lines[: number + 1])) for number in range(len(lines))]
+        cuts = [*ends[:-1:2], *(end - 1 for end in ends[1::4]), *range(500, len(session), 2777)]
+        for cut in sorted(cuts):
+            self.assertEqual(said, self.replay(self.server(), session[:cut], session[cut:]), cut)
+        self.assertEqual(said, self.replay(self.server(), *(bytes([byte]) for byte in session)))
+        self.assertEqual(said, self.replay(self.server(), *lines))
+
+    def session(self, caller: Caller) -> list[bytes]:
+        """The client's lines, all of them at once: their proof is of this greeting, as of every other here."""
+        registration = replace(self.registration_of(self.alice), proof=caller.proof(self.alice))
+        first, second, third = (self.send_of(number, 1, self.alice) for number in (1, 2, 3))
+        requests = [
+            m.Ping(id=1),
+            m.Prelogin(id=2, user="alice"),
+            m.Join(id=3, room="ops"),
+            registration,
+            m.Join(id=5, room="ops"),
+            first,
+            replace(second, head=9),
+            second,
+            first,
+            third,
+            m.History(id=20, room="ops", limit=2),
+            m.Sync(id=21, since={"ops": 3}),
+            m.Members(id=22, room="ops"),
+            m.Keys(id=23, users=("alice",)),
+            m.Read(id=24, room="ops", seq=2),
+            m.BackupRequest(id=25),
+            m.Passwd(id=26, password=PASSWORD_OF_NOBODY, new_password=auth_token(self.alice), new_salt=b"n" * 16),
+            m.Leave(id=27, room="ops"),
+            m.Logout(id=28),
+        ]
+        return [*map(codec.encode, requests), b'{"cmd":"?"}\r\n', b"not JSON\n"]
+
+
+class EverySplitTests(FragmentCase):
+    """A session before a login, which costs little."""
+
+    def test_every_split(self) -> None:
+        """Cut in two anywhere, the session is the same."""
+        session = b"".join(
+            (
+                codec.encode(m.Ping(id=1)),
+                codec.encode(m.Prelogin(id="é\u2028", user="nobody")),
+                b"\t" + codec.encode(m.Rooms())[:-1] + b" \r\n",
+                b'{"cmd":"join","room":"#"}\n{"cmd":"\\n"}\n',
+                codec.encode(m.Login(id=5, user="nobody", password=PASSWORD_OF_NOBODY)),
+                b'{"id":6,"cmd":"ping","x":"}\\"{"}\n',
+                b"\r\n",
+                codec.encode(m.Ping(id=7)),
+            )
+        )
+        self.server()
+        said = self.once_more(session)
+        self.assertEqual(1 + 8 + 1, said.count(b"\n"))  # with the greeting and `bye`; the last ping is too late
+        for cut in range(len(session) + 1):
+            self.assertEqual(said, self.once_more(session[:cut], session[cut:]), cut)
+
+    def once_more(self, *pieces: bytes) -> bytes:
+        """The same session on a new connection, with the same chance."""
+        self.parts = self.make_parts()
+        self.assertIsInstance(self.parts.random, SteadyRandom)
+        self.factory = self.listener()
+        return self.replay(self.call(), *pieces)
