@@ -37,8 +37,14 @@ from securechat.crypto.identity import (
 from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
 from securechat.errors import (
     BAD_LOGIN,
+    BUSY,
+    DAMAGED,
+    FULL,
+    INTERNAL,
     NO_BACKUP,
+    RATE_LIMITED,
     TOO_MANY_DEVICES,
+    TRY_AGAIN,
     Exit,
     InvalidKey,
     Refused,
@@ -50,6 +56,7 @@ from securechat.wire import messages as m
 
 T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
+_PASSING: Final = frozenset({BUSY, FULL, INTERNAL, RATE_LIMITED, TRY_AGAIN})
 _MOST_VERSION: Final = 2**53 - 1
 _BACKUP_PINS: Final = 1000  # the newest; each takes some 200 bytes of the backup
 
@@ -402,26 +409,16 @@ async def _enrol(
     """Makes this profile a device of the account, with the keys of the backup."""
     if len(own.devices) >= limits.MAX_DEVICES:
         raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
-    stranded = Stranded(profile.user, stretched.salt, reply.backup_version)
-    try:
-        account_secrets, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
-        _check_restored(account_secrets, own)
-    except (WrongSecret, Refused, InvalidKey) as error:
-        if isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED):
-            raise  # it passes
-        raise KeysOutOfReach(
-            f"The password is right, but the keys of {profile.user} cannot be restored: {error}. Log in on a machine"
-            " that has them, or start over with new keys: /reset-identity.",
-            stranded,
-        ) from None
-    keys = ks.ProfileKeys(p.new_ed25519(), account_secrets.rsa_keys, own.ik)
     store, records = await _open_store(shop, profile, data_key)
     try:
+        _check_not_older(profile, records, own, reply.backup_version)
+        account_secrets, key, by_code, version = await _restored(shop, protocol, profile, stretched, own, reply)
         _check_not_older(profile, records, own, version)
         records = await _restore_pins(store, records, account_secrets.pins)  # first: a kill must not lose them
         newer = _with_pins(account_secrets, records, own.version + 1)
     finally:
         store.close()
+    keys = ks.ProfileKeys(p.new_ed25519(), account_secrets.rsa_keys, own.ik)
     bundle = _next_list(profile, account_secrets.identity, keys, own, shop.now_ms())
     backup = m.Backup(version=version + 1, blob=_seal_backup(key, newer, profile, version + 1, by_code=by_code))
     keystore = _new_keystore(profile, keys, data_key, stretched)
@@ -436,6 +433,29 @@ async def _enrol(
     )
     account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, opened)
     return replace(account, fresh=True)
+
+
+async def _restored(
+    shop: Workshop,
+    protocol: ChatClientProtocol,
+    profile: Profile,
+    stretched: Stretched,
+    own: AccountKeys,
+    reply: m.LoginOk,
+) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
+    """`_fetch_backup` of an account that is these keys. Raises KeysOutOfReach, Refused."""
+    try:
+        fetched = await _fetch_backup(shop, protocol, profile, stretched)
+        _check_restored(fetched[0], own)
+    except (WrongSecret, Refused, InvalidKey) as error:
+        if isinstance(error, Refused) and error.code in _PASSING:
+            raise
+        raise KeysOutOfReach(
+            f"The password is right, but the keys of {profile.user} cannot be restored: {error}. Log in on a machine"
+            " that has them, or start over with new keys: /reset-identity.",
+            Stranded(profile.user, stretched.salt, reply.backup_version),
+        ) from None
+    return fetched
 
 
 def _check_not_older(profile: Profile, records: Records, own: AccountKeys, backup_version: int) -> None:
@@ -574,7 +594,7 @@ async def _resealed_backup(
     except WrongSecret:
         return None, False
     except Refused as refusal:
-        if refusal.code is not NO_BACKUP:
+        if refusal.code not in (DAMAGED, NO_BACKUP):
             raise
         return None, False
     version = stored.version + 1

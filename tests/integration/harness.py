@@ -68,6 +68,7 @@ def environment(home: Path) -> dict[str, str]:
     environ |= {
         "PYTHONPATH": os.pathsep.join(roots),
         "PYTHONUNBUFFERED": "1",
+        "SECURECHAT_DEBUG": "1",  # a fault in a client says where
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "TERM": "xterm-256color",

@@ -104,7 +104,7 @@ class LineTests(HostileTestCase):
         with Wire(self.server.port) as wire:
             answer, bye = self.answers(wire, b"\n" * (1 << 20))
         self.assertEqual(("empty_line", "bye"), (answer.get("code"), bye.get("event")))
-        self.served(within=1.0)
+        self.served(within=3.0)
 
     def test_byte_by_byte(self) -> None:
         """A line in one-byte records is a line; and however two lines are cut in two, the answers are the same."""
@@ -147,7 +147,7 @@ class ConnectionTests(HostileTestCase):
         for connection in (silent, half, dripping, greeted):
             self.addCleanup(connection.close)
         ends: dict[int, float] = {}
-        while len(ends) < 3 and time.monotonic() - started < limits.AUTH_SECONDS + 5:
+        while len(ends) < 3 and time.monotonic() - started < limits.AUTH_SECONDS + 8:
             for number, connection in enumerate((silent, half)):
                 if number not in ends and select.select([connection], [], [], 0.1)[0]:
                     with contextlib.suppress(ConnectionResetError):
@@ -159,10 +159,10 @@ class ConnectionTests(HostileTestCase):
                     dripping.ready()
                 except Gone:
                     ends[2] = time.monotonic() - started
-            self.served(within=1.0)
+            self.served(within=3.0)
         self.assertEqual({0, 1, 2}, ends.keys())
         for when in ends.values():
-            self.assertTrue(limits.AUTH_SECONDS - 1 < when < limits.AUTH_SECONDS + 3, ends)
+            self.assertTrue(limits.AUTH_SECONDS - 1 < when < limits.AUTH_SECONDS + 5, ends)
         self.assertEqual("login_timeout", greeted.event(m.Bye).reason)
 
     def test_lost_before_the_answer(self) -> None:

@@ -176,7 +176,7 @@ class TerminalTests(IntegrationTestCase):
             client.type(typed)
             client.wait_until(lambda c=client, s=shown: c.prompt.startswith(s), shown)
             os.kill(pid, signal.SIGTERM)
-            self._as_before(client, 0)
+            self._as_before(client, 130)
 
     def test_exit(self) -> None:
         """So do /exit, and a client that twistd started."""

@@ -355,6 +355,11 @@ class AskingTests(LinkCase):
         self.assertEqual(b"", self.endpoint.transports[0].value())
         self.assertIsNone(self.directory.known_id("chat.example", 12345))
 
+    def test_what_it_says_meanwhile(self) -> None:
+        """What the server says before it is accepted is nobody's business."""
+        self.there.dataReceived(encode(m.Live(room="general", seq=1)))
+        self.assertEqual([], self.ear.events)
+
     def test_yes(self) -> None:
         """A yes makes the connection, and is remembered."""
         self.answer.callback("yes")

@@ -178,6 +178,15 @@ class MessageTests(TalkCase):
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send hello"))
         self.assertEqual([], self.rows())
 
+    def test_missed_new_device(self) -> None:
+        """Who missed that somebody has a new device learns it with the members, before the next message."""
+        self.network.changes.append(self.events("member"))
+        self.client("elsewhere").type(f"/login bob {PASSWORD}")
+        self.network.changes.clear()
+        self.alice.type("/who")
+        line = "* bob uses a new device, signed by the identity you know."
+        self.assertEqual([line, "[general] <alice> hello"], self.alice.type("/send hello"))
+
     def test_other_device(self) -> None:
         """What one device sends, the other shows, once; what it joins and leaves, too."""
         other = self.client("elsewhere")

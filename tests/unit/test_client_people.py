@@ -206,6 +206,13 @@ class KeysOfTests(PeopleCase):
         self.assertIsNone(self.people.accept("bob", self.bob.ik))
         self.assertEqual({}, self.saved)
 
+    def test_accept_another_than_was_shown(self) -> None:
+        """A word about one identity is no word about the one that came meanwhile."""
+        for generation in (1, 2, 3):
+            self.take_in(Person("bob", generation=generation))
+        self.assertIsNone(self.people.accept("bob", Person("bob", generation=2).ik))
+        self.assertEqual(TrustState.CHANGED, self.people.state("bob"))
+
 
 class SelfTests(PeopleCase):
     """Tests for one's own keys as the server has them."""

@@ -101,7 +101,7 @@ class StoreTests(SynchronousTestCase):
         """What the disk does not take leaves all as it was, and is told in words for a person."""
         self.do(self.store.write([("a", "x", 1)]))
         self.pool.connection.execute("PRAGMA max_page_count = 1")
-        writing = Deferred.fromCoroutine(self.store.write([("a", "y", "y" * 100_000)], [("a", "x")]))
+        writing = Deferred.fromCoroutine(self.store.write([("a", "z", 1), ("a", "y", "y" * 100_000)], [("a", "x")]))
         self.assertIn("disk", str(self.failureResultOf(writing, CannotKeep).value))
         self.pool.connection.execute("PRAGMA max_page_count = 1000000")
         self.assertEqual({"a": {"x": 1}}, self.do(self.store.load()))

@@ -126,7 +126,8 @@ class VerifyBundleTests(BundleCase):
         self.assertEqual(alice.keys(), identity.verify_bundle(altered_list(good, dict), srv=SRV, user="alice"))
         changes: list[Fields] = [
             {"t": "sc/device"}, {"t": ""}, {"srv": OTHER_SRV}, {"user": "bob"}, {"user": "Alice"},
-            {"ver": 0}, {"ver": 2}, {"ver": True}, {"ver": "1"}, {"prev": "00"}, {"prev": None},
+            {"ver": 0}, {"ver": 0, "prev": "00"}, {"ver": 2}, {"ver": True}, {"ver": "1"}, {"prev": "00"},
+            {"prev": None},
             {"ver": 2**53}, {"ver": -1}, {"ik": p.b64(mallory.ik)}, {"ik": p.b64(alice.ik).rstrip("=")}, {"ik": ""},
             {"rk": ""}, {"rk": p.b64(b"no key")}, {"rk": p.b64(alice.rk_der + b"\0")}, {"rk": p.b64(alice.ik)},
             {"devs": []}, {"devs": ["00" * 32]}, {"devs": [1]}, {"devs": [None]}, {"devs": "x"}, {"devs": [["x"]]},
@@ -163,7 +164,7 @@ class VerifyBundleTests(BundleCase):
         third = alice.certificate(3)
         for certs in ((first,), (second,), (first, second, third), (first, third), (first, first), ()):
             self.refuse(replace(bundle, certs=certs))
-        self.refuse(bundle_of([first, first]))
+        self.refuse(bundle_of([first, first]), bundle_of([]))
         self.assertEqual(
             alice.keys(devices=(1, 2)).devices,
             identity.verify_bundle(replace(bundle, certs=(second, first)), srv=SRV, user="alice").devices,
@@ -232,6 +233,19 @@ class SuccessorTests(SynchronousTestCase):
         """A list that forgets a revocation does not follow, with the device in force again or not."""
         self.refuse(self.next(revoked=()), "revoked")
         self.refuse(self.next(devices=(1, 9), revoked=(2,)), "revoked")
+
+
+class StoredDeviceKeyTests(SynchronousTestCase):
+    """Tests for `stored_device_key`."""
+
+    def test_devices_in_force(self) -> None:
+        """It finds the key of each device in force, and none of others."""
+        bundle = alice.bundle(2, (1, 2), previous="aa", revoked=(3,))
+        for number in (1, 2):
+            found = identity.stored_device_key(bundle, alice.dev(number))
+            self.assertEqual(p.ed25519_public(alice.device(number)), found)
+        for dev in (alice.dev(3), mallory.dev(), ""):
+            self.assertIs(None, identity.stored_device_key(bundle, dev))
 
 
 class ProofTests(SynchronousTestCase):

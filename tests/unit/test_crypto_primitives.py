@@ -362,6 +362,12 @@ class SealTests(SynchronousTestCase):
         self.assertRaises(WrongSecret, p.unseal, bytes(32), self.sealed, b"placE")
         self.assertEqual(b"text", p.unseal(bytes(32), self.sealed, b"place"))
 
+    def test_nothing_sealed(self) -> None:
+        """Nothing is as good as something: it opens as nothing, and only where it was sealed."""
+        sealed = p.seal(bytes(32), b"", b"place", bytes(12))
+        self.assertEqual(b"", p.unseal(bytes(32), sealed, b"place"))
+        self.assertRaises(WrongSecret, p.unseal, bytes(32), sealed, b"another")
+
     def test_cut_short(self) -> None:
         """Cut short anywhere it does not open, down to nothing."""
         for end in range(len(self.sealed)):

@@ -304,7 +304,7 @@ class RequestIdTests(CodecCase):
     def test_kept_with_another_fault(self) -> None:
         """Where something else is wrong, the answer carries the id."""
         self.assertEqual(7, self.refuse({"cmd": "join", "id": 7}).data["id"])
-        self.assertEqual("x", self.refuse({"cmd": "join", "room": "A", "id": "x"}).data["id"])
+        self.assertEqual("x" * 64, self.refuse({"cmd": "join", "room": "A", "id": "x" * 64}).data["id"])
 
     def test_comes_back(self) -> None:
         """A reply and a refusal carry it, whatever it is."""
