@@ -12,8 +12,10 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from securechat.crypto import primitives as p
+from securechat.crypto.atrest import KeyEncryptionKeys, RowSealer
 from securechat.crypto.backup import open_backup
 from securechat.crypto.keystore import Keystore
+from securechat.storage.queries.sealing import place
 from tests.integration.harness import Daemon, IntegrationTestCase, PlainClient, stretched
 
 PASSWORD = "canary-password-4711"
@@ -154,8 +156,11 @@ def _keys(daemon: Daemon, directory: Path, user: str, password: str) -> tuple[di
     secret = stretched(password, slot.salt)
     keys = keystore.open_box(keystore.open_slot(slot, secret.keystore_key()))
     with closing(sqlite3.connect(f"file:{daemon.data / 'chat.db'}?mode=ro", uri=True)) as connection:
-        query = "SELECT backup, backup_version FROM account WHERE name = ?"
-        blob, version = connection.execute(query, (user,)).fetchone()
+        query = "SELECT backup, backup_version, wrapped FROM account JOIN dek ON dek.id = backup_dek WHERE name = ?"
+        sealed, version, wrapped = connection.execute(query, (user,)).fetchone()
+    at_rest = KeyEncryptionKeys((daemon.data / "atrest.key").read_text())
+    sealer = RowSealer({1: at_rest.unwrap(wrapped)}, 1)
+    blob = sealer.open(1, place("backup", user, version), sealed)
     opened = open_backup(secret.backup_key(), blob, srv=keystore.srv, user=user, version=version)
     numbers: Any = keys.rsa_keys[0].private_numbers()
     private = {

@@ -243,6 +243,25 @@ class LoginTests(AccountCase):
         self.assertEqual(1, sum("Your account has another device" in line for line in lines))
         self.assertIn("/passwd", lines[0])
 
+    def test_unknown_device_while_the_connection_was_lost(self) -> None:
+        """One that was added while the connection was lost is an alarm when it is back, once."""
+        self.alice.wire.cut()
+        self.elsewhere().type(f"/login alice {PASSWORD}")
+        for alarms in (1, 0):
+            self.pass_time(5)
+            lines = self.alice.view.take()
+            self.assertIn("* Connected again.", lines)
+            self.assertEqual(alarms, sum("Your account has another device" in line for line in lines))
+            self.alice.wire.cut()
+
+    def test_other_identity_when_it_comes_back(self) -> None:
+        """When the server has another identity of this name after the connection was lost, it is left, and why is said."""
+        self.give_keys(KeyBundle.of(Person("alice").bundle()))
+        self.alice.wire.cut()
+        self.pass_time(5)
+        self.assertIn("the server has another identity for alice", self.alice.view.text.lower())
+        self.assertEqual(("", None), (self.alice.core.user, self.alice.core.link))
+
     def test_locked(self) -> None:
         """An account that is open in another client on this machine is not opened twice."""
         second = self.client("alice")

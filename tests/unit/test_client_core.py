@@ -509,9 +509,9 @@ class AwayTests(TalkCase):
     def test_not_up_to_it_yet(self) -> None:
         """A server that comes back and has no time yet is tried again: nobody is logged out."""
         for code in (BUSY, TRY_AGAIN, RATE_LIMITED):
-            self.away()
+            self.alice.wire.cut()
             self.network.refuse("resume", code, times=3, retry_after=1.0)
-            self.back(80)
+            self.back(8)
             self.assertEqual(("alice", "bob"), (self.alice.core.user, self.bob.core.user), code.name)
             self.assertEqual(Exit.OK, self.alice.exit("/send hello"))
 
@@ -532,6 +532,51 @@ class AwayTests(TalkCase):
         self.assertEqual(1, lines.count("* Connected again."))
         self.assertEqual(1, lines.count("[general] <bob> one"))
         self.assertEqual(1, sum("The connection is lost" in line for line in lines))
+
+    def test_nothing_is_sent_before_it_has_caught_up(self) -> None:
+        """What is typed waits for the login and for what was missed, on whichever connection that comes."""
+        self.alice.threads.held = True
+        self.bob.type("/send one")
+        self.alice.wire.cut()
+        changes: list[Any] = [lambda said: None if "token" in said else said]
+        self.network.changes = changes
+        self.pass_time(2)
+        self.alice.start("/send two")
+        self.assertEqual(["resume"], self.alice.wire.commands)
+        changes[:] = [self.events("live")]
+        self.alice.wire.cut()
+        self.pass_time(2)
+        self.alice.threads.held = False
+        while self.alice.threads.waiting:
+            self.alice.threads.run_next()
+        self.settle()
+        self.assertEqual(["resume", "sync"], [c for c in self.alice.wire.commands if c != "read"])
+        changes.clear()
+        self.alice.wire.cut()
+        self.pass_time(2)
+        self.assertEqual(["one", "two"], [i.text for i in self.alice.view.items if isinstance(i, RoomMessage)])
+
+    def test_caught_up_on_a_connection_that_is_gone(self) -> None:
+        """What was caught up on one connection, and shown only after it broke, does not count on the next."""
+        self.alice.wire.cut()
+        self.settle()
+        self.bob.type("/send one")
+        self.alice.start("/send two")
+        self.alice.threads.held = True
+        self.pass_time(2)  # all has come; what it says is still to be opened
+        changes: list[Any] = [self.events("live")]
+        self.network.changes = changes
+        self.alice.wire.cut()
+        self.pass_time(2)
+        self.alice.threads.held = False
+        while self.alice.threads.waiting:
+            self.alice.threads.run_next()
+        self.settle()
+        self.assertNotIn("send", self.alice.wire.commands)
+        changes.clear()
+        self.alice.wire.cut()
+        self.pass_time(2)
+        self.assertEqual(["one", "two"], [i.text for i in self.alice.view.items if isinstance(i, RoomMessage)])
 
     def test_login_breaks_while_it_catches_up(self) -> None:
         """A login whose connection breaks before all had come goes on when it is back."""
