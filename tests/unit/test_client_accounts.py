@@ -255,7 +255,7 @@ class LoginTests(AccountCase):
             self.alice.wire.cut()
 
     def test_other_identity_when_it_comes_back(self) -> None:
-        """When the server has another identity of this name after the connection was lost, it is left, and why is said."""
+        """If the server has another identity of this name once the connection is back, it is left, and why is said."""
         self.give_keys(KeyBundle.of(Person("alice").bundle()))
         self.alice.wire.cut()
         self.pass_time(5)
