@@ -134,7 +134,7 @@ class FanOutTests(SynchronousTestCase):
         second = self.broker.subscribe(reader, "ops", 0)
         assert first is not None
         self.assertTrue(self.broker.go_live(first))
-        self.assertFalse(second.live)
+        self.assertEqual((False, False), (first.live, second.live))
         self.broker.publish("ops", 1, b"hello", tail_for)
         self.assertEqual([], reader.lines)
         self.assertIs(second, self.broker.subscription(reader, "ops"))
@@ -148,6 +148,16 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(([], [b"hello for bob"]), (reader.lines, other.lines))
         self.assertEqual([], self.broker.conversations_of(reader))
         self.assertIs(None, self.broker.subscription(reader, "ops"))
+
+    def test_live_after_the_end(self) -> None:
+        """A subscription that ended meanwhile has nothing more to read, and does not come to life."""
+        reader = self.listener("alice", "ops", live=False)
+        subscription = self.broker.subscription(reader, "ops")
+        assert subscription is not None
+        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.unsubscribe(reader, "ops")
+        self.assertTrue(self.broker.go_live(subscription))
+        self.assertFalse(subscription.live)
 
     def test_disconnected(self) -> None:
         """Who is gone hears nothing more anywhere."""

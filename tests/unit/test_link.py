@@ -114,6 +114,30 @@ class BoundedLineReceiverTests(SynchronousTestCase):
         self.assertEqual([*(b"%d" % number for number in range(count)), b"last"], self.protocol.lines)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_reasons_not_to_read(self) -> None:
+        """It reads on when every reason not to is gone, and is not told twice."""
+        states = []
+        for step in (
+            lambda: self.protocol.hold("one"),
+            lambda: self.protocol.hold("two"),
+            lambda: self.protocol.hold("one"),
+            lambda: self.protocol.let_go("one"),
+            lambda: self.protocol.let_go("three"),
+            lambda: self.protocol.let_go("two"),
+            lambda: self.protocol.let_go("two"),
+        ):
+            step()
+            states.append(self.transport.producerState)
+        self.assertEqual(["paused"] * 5 + ["producing"] * 2, states)
+
+    def test_no_reading_once_it_closes(self) -> None:
+        """A connection that closes is neither paused nor resumed any more."""
+        self.protocol.hold("one")
+        self.protocol.hang_up()
+        self.protocol.let_go("one")
+        self.protocol.hold("two")
+        self.assertEqual("paused", self.transport.producerState)
+
     def test_lost_between_turns(self) -> None:
         """A connection lost while lines wait leaves nothing to be done."""
         self.protocol.dataReceived(b"x\n" * (limits.LINES_PER_TURN + 1))
@@ -341,6 +365,25 @@ class WriteQueueTests(SynchronousTestCase):
         self.queue.resumeProducing()
         self.clock.advance(0)
         self.assertEqual(([], 0), (self.transport.writes, sum(self.accounted)))
+
+    def test_close_while_paused(self) -> None:
+        """So it does where the transport had enough."""
+        self.queue.pauseProducing()
+        self.queue.put(b"a")
+        done = self.queue.drained()
+        self.queue.close()
+        self.successResultOf(done)
+        self.successResultOf(self.queue.drained())
+
+    def test_one_turn_at_a_time(self) -> None:
+        """However much is put in a turn, one call of the reactor's is asked for; while paused, none."""
+        for _ in range(5):
+            self.queue.put(b"a")
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+        self.clock.advance(0)
+        self.queue.pauseProducing()
+        self.queue.put(b"a")
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_producing(self) -> None:
         """A transport that takes nothing ever more ends it as well."""
