@@ -84,7 +84,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
                  "/trust NAME yes accepts."),
     ),
     Command(
-        "backup", "code", ACCOUNT, "move your key backup under a recovery code", 1, 1, ("=code",),
+        "backup", "code [password]", ACCOUNT, "move your key backup under a recovery code", 1, 2, ("=code",), (1,),
         details=("The code is shown once. A login from an empty directory asks for it",
                  "instead of trusting the password alone."),
     ),
