@@ -377,10 +377,10 @@ def bucket_of(host: str) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
+    if address.version == 6 and address.ipv4_mapped is not None:  # an IPv4 peer of a socket that speaks both
+        return str(address.ipv4_mapped)
     if address.version == 4 or address.is_loopback:
         return host
-    if address.ipv4_mapped is not None:  # IPv4 peers of a socket that speaks both
-        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 

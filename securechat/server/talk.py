@@ -21,6 +21,7 @@ from securechat.wire.names import is_private
 if TYPE_CHECKING:
     from securechat.server.session import ServerSession
 
+_COME_BACK: Final = "The server could not read what was missed. Clients reconnect."
 _PAGE: Final = 100  # messages read at once while a reader catches up: long enough to be quick, short enough to share
 
 
@@ -206,8 +207,12 @@ def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
 
 async def _catch_up(session: ServerSession, work: list[tuple[ConversationRecord, Subscription]]) -> None:
     """Streams what was missed, conversation by conversation, no faster than the reader reads."""
-    # Looked up again, now that this reader subscribes: what was published before, to nobody, is not in `work`.
-    records = await session.parts.store.conversations(session.user) if work else ()
+    try:
+        # Looked up again, now that this reader subscribes: what was published before, to nobody, is not in `work`.
+        records = await session.parts.store.conversations(session.user) if work else ()
+    except Refused:
+        session.end(TRY_AGAIN.name, _COME_BACK)
+        return
     newest = {record.room: record.last for record in records}
     for record, subscription in work:
         if record.room not in newest and _listens(session, subscription):
@@ -225,7 +230,7 @@ async def _catch_up(session: ServerSession, work: list[tuple[ConversationRecord,
             if refusal.code is DAMAGED:  # `history` says so; the other conversations, and what is new, must come
                 subscription.cursor = max(subscription.cursor, last)
             if refusal.code is not DAMAGED or not _go_live(session, subscription):
-                session.end(TRY_AGAIN.name, "The server could not read what was missed. Clients reconnect.")
+                session.end(TRY_AGAIN.name, _COME_BACK)
         if session.gone:
             return
 

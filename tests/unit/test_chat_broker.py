@@ -200,7 +200,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual([b"again for bob"], late.lines)
 
 
-WALKS, STEPS = 600, 60  # as many as find, several times over, each fault that was put in to try
+WALKS, STEPS = 400, 60  # as many as find, several times over, each fault that was put in to try
 
 
 class ClientReader:

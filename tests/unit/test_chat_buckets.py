@@ -59,7 +59,7 @@ class TokenBucketTests(SynchronousTestCase):
         bucket.take(0.0)
         self.assertEqual([False, False, True], [bucket.full(now) for now in (0.0, 0.4, 0.5)])
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=40, deadline=None, database=None)
     @given(
         st.sampled_from((0.1, 1 / 3, 5 / 60, 1.0, 20.0, 1e9)),
         st.integers(1, 60),
@@ -80,7 +80,7 @@ class TokenBucketTests(SynchronousTestCase):
                 waited += 1
                 self.assertLess(waited, 4)
 
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=25, deadline=None, database=None)
     @given(st.lists(st.floats(0, 3), min_size=1, max_size=30))
     def test_never_more_than_promised(self, gaps: list[float]) -> None:
         """In any stretch of time no more goes through than the burst and what the rate gives."""

@@ -83,20 +83,20 @@ class VerifyBundleTests(BundleCase):
         self.assertIs(bundle, keys.bundle)
 
     def test_every_bit_of_the_lists_signature(self) -> None:
-        """One bit of the list's signature changed, and it is refused."""
+        """One bit of the list's signature changed, and it is refused; in steps, for `verify` is tried with each."""
         bundle = alice.bundle()
-        self.refuse(*(replace(bundle, sig=flipped(bundle.sig, bit)) for bit in range(512)))
+        self.refuse(*(replace(bundle, sig=flipped(bundle.sig, bit)) for bit in range(0, 512, 5)))
 
     def test_every_byte_of_the_list(self) -> None:
-        """One bit in any other byte of the signed list changed, and it is refused."""
+        """One bit in any third byte of the signed list changed, and it is refused."""
         bundle = alice.bundle()
-        self.refuse(*(replace(bundle, list=flipped(bundle.list, 8 * at)) for at in range(0, len(bundle.list), 2)))
+        self.refuse(*(replace(bundle, list=flipped(bundle.list, 8 * at)) for at in range(0, len(bundle.list), 3)))
 
     def test_every_bit_of_a_certificates_signatures(self) -> None:
         """One bit of either signature of a certificate changed, and the bundle is refused."""
         bundle = alice.bundle()
         (good,) = bundle.certs
-        for bit in range(0, 512, 7):
+        for bit in range(0, 512, 11):
             for wrong in (
                 replace(good, ik_sig=flipped(good.ik_sig, bit)),
                 replace(good, dk_sig=flipped(good.dk_sig, bit)),
@@ -104,13 +104,13 @@ class VerifyBundleTests(BundleCase):
                 self.refuse(replace(bundle, certs=(wrong,)))
 
     def test_every_byte_of_a_certificate(self) -> None:
-        """One bit in any other byte of a certificate changed, and the bundle is refused."""
+        """One bit in any third byte of a certificate changed, and the bundle is refused."""
         bundle = alice.bundle()
         (good,) = bundle.certs
         self.refuse(
             *(
                 replace(bundle, certs=(replace(good, cert=flipped(good.cert, 8 * at)),))
-                for at in range(0, len(good.cert), 2)
+                for at in range(0, len(good.cert), 3)
             )
         )
 

@@ -391,7 +391,7 @@ class Base64Tests(SynchronousTestCase):
         for text in ("QQ==", "QR", "QUJ", "Q", "QQ\n", "+/8", "Q Q", "QUJD=", "é"):
             self.assertRaises(InvalidKey, p.unb64url, text)
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None)
     @given(st.text("ABCQRZabz019+/-_= \n", max_size=12))
     def test_one_text_for_any_bytes(self, text: str) -> None:
         """Whatever decodes encodes to the same text."""
@@ -479,7 +479,7 @@ class StrictJSONTests(SynchronousTestCase):
         """A raw control character inside a string is refused, as JSON says."""
         self.refuse(b'{"n":1,"s":"a\nb","l":[]}', b'{"n":1,"s":"a\0b","l":[]}')
 
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=80, deadline=None, database=None)
     @given(
         st.one_of(
             st.binary(max_size=60),
@@ -494,7 +494,7 @@ class StrictJSONTests(SynchronousTestCase):
             return
         self.assertEqual(json.loads(data), fields)
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None)
     @given(st.data())
     def test_mutations(self, data: st.DataObject) -> None:
         """A good object with some bytes changed is refused, or still strict."""

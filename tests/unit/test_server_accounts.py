@@ -27,6 +27,7 @@ from securechat.errors import (
     REGISTRATION_CLOSED,
     STALE_BACKUP,
     STALE_LIST,
+    TOO_MANY_DEVICES,
 )
 from securechat.server.session import Registration
 from securechat.wire import messages as m
@@ -362,6 +363,17 @@ class AdmissionTests(ServerCase):
             codes.append(caller.ask(wrong).code)
         self.assertEqual([BAD_LOGIN.name, BAD_LOGIN.name, RATE_LIMITED.name], codes)
 
+    def test_session_alone_guesses_no_faster(self) -> None:
+        """Who is logged in may try the password no oftener, be it to change it or to reset the identity."""
+        wrong = auth_token(self.alice, "wrong")
+        passwd = m.Passwd(password=wrong, new_password=wrong, new_salt=SALT)
+        caller = self.member(self.alice)
+        self.assertEqual([BAD_LOGIN.name, RATE_LIMITED.name], [caller.ask(passwd).code for _ in range(2)])
+        other = session_keys(Person("alice", generation=2))
+        reset = m.ResetIdentity(password=wrong, keys=other, backup=m.Backup(version=1, blob=b"x"))
+        codes = [caller.ask(reset).code for _ in range(3)]
+        self.assertEqual([BAD_LOGIN.name, BAD_LOGIN.name, RATE_LIMITED.name], codes)
+
     def test_many_accounts_from_one_address(self) -> None:
         """Who tries one password at many accounts is stopped by address."""
         codes = [self.guess("192.0.2.9", f"user{number}").code for number in range(6)]
@@ -591,6 +603,13 @@ class PublishTests(ServerCase):
         good = self.next_list()
         for keys in (session_keys(self.bob), replace(good, sig=flipped(good.sig, 9))):
             self.assertFailed(BAD_KEYS, self.publish(caller, keys))
+
+    def test_too_many_devices(self) -> None:
+        """An account has ten devices at most."""
+        caller = self.new_device()
+        eleven = self.next_list(tuple(range(1, 12)))
+        self.assertFailed(TOO_MANY_DEVICES, self.publish(caller, eleven))
+        self.assertIsInstance(self.publish(caller, self.next_list(tuple(range(1, 11)))), m.PublishOk)
 
     def test_unproven_device(self) -> None:
         """The device proves that it holds its key, on this connection, and stands in the list."""

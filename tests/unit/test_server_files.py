@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
 from securechat.crypto.primitives import b64
 from securechat.errors import StartupError
-from securechat.private_files import write_private
+from securechat.private_files import private_directory, write_private
 from securechat.server import files
 from securechat.server.settings import DataDir
 from tests.doubles import SERVER_KEY, SRV
@@ -193,6 +193,7 @@ class AtRestKeyTests(FilesCase):
         """Where it cannot be made, it says where and why."""
         self.prepared()
         error = self.assertRaises(StartupError, self.keys, str(self.data.path / "no" / "directory"))
+        self.assertIn("cannot be written", str(error))
         self.assertIn("No such file", str(error))
 
 
@@ -213,6 +214,17 @@ class CertificateTests(FilesCase):
         before = self.data.tls_chain.read_bytes()
         files.certificate(self.data, ["another"], lambda: NOW)
         self.assertEqual(before, self.data.tls_chain.read_bytes())
+
+    def test_one_of_two(self) -> None:
+        """Where one of key and certificate is gone, both are made anew: they belong together."""
+        self.prepared()
+        for lost in (self.data.tls_key, self.data.tls_chain):
+            files.certificate(self.data, [], lambda: NOW)
+            before = self.data.tls_key.read_bytes(), self.data.tls_chain.read_bytes()
+            lost.unlink()
+            files.certificate(self.data, [], lambda: NOW)
+            after = self.data.tls_key.read_bytes(), self.data.tls_chain.read_bytes()
+            self.assertEqual([False, False], [one == two for one, two in zip(before, after, strict=True)])
 
     def test_names(self) -> None:
         """It is for the names given, and for this machine; each once."""
@@ -259,9 +271,47 @@ class WritePrivateTests(SynchronousTestCase):
         """Where the disk fails, the old file stays as it was, and nothing is left beside it."""
         self.path.write_bytes(b"old")
 
-        def fails(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
+        synced: list[int] = []
 
-        self.patch(os, "fsync", fails)
+        def fails_once(descriptor: int) -> None:
+            synced.append(descriptor)
+            if len(synced) == 1:
+                raise OSError(28, "No space left on device")
+
+        self.patch(os, "fsync", fails_once)
         self.assertRaises(OSError, write_private, self.path, b"new")
         self.assertEqual((b"old", ["file"]), (self.path.read_bytes(), os.listdir(self.directory)))
+        write_private(self.path, b"new")
+        self.assertEqual((b"new", 3), (self.path.read_bytes(), len(synced)))  # the file, and its name
+
+
+class PrivateDirectoryTests(SynchronousTestCase):
+    """Tests for `private_directory`."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+
+    def test_new(self) -> None:
+        """A new directory is its owner's alone, and so are those above it that were asked for."""
+        private_directory(self.path / "a" / "b", above=1)
+        self.assertEqual([0o700, 0o700], [mode(self.path / "a" / "b"), mode(self.path / "a")])
+
+    def test_old(self) -> None:
+        """One that is there becomes so; what is above it is left alone."""
+        (self.path / "a").mkdir(parents=True)
+        for path in (self.path, self.path / "a"):
+            path.chmod(0o755)
+        private_directory(self.path / "a")
+        self.assertEqual([0o755, 0o700], [mode(self.path), mode(self.path / "a")])
+
+    def test_shared(self) -> None:
+        """One that is shared by design, and one of somebody else's, are refused and left as they are."""
+        self.path.mkdir()
+        self.path.chmod(0o1777)
+        self.assertRaises(StartupError, private_directory, self.path)
+        self.assertEqual(0o1777, mode(self.path))
+        self.path.chmod(0o755)
+        self.patch(os, "geteuid", lambda: self.path.stat().st_uid + 1)
+        error = self.assertRaises(StartupError, private_directory, self.path)
+        self.assertIn("--data-dir", str(error))
+        self.assertEqual(0o755, mode(self.path))

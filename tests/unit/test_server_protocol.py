@@ -38,6 +38,7 @@ class LineCase(ServerCase):
     def ended(self, caller: Caller, *codes: str, bye: str) -> None:
         """A connection was answered these, told why, and is being closed."""
         self.assertEqual((list(codes), [bye], True), (self.codes(caller), self.byes(caller), caller.closing))
+        self.assertIs(None, caller.transport.producer)  # with one, TLS would wait for it and never close
 
 
 class FramingTests(LineCase):
@@ -224,6 +225,21 @@ class OrderTests(LineCase):
         self.factory = self.listener()
         return self.member(self.alice, "ops")
 
+    def test_more_while_waiting(self) -> None:
+        """What comes while messages wait waits behind them, and makes the wait neither shorter nor longer."""
+        caller = self.limited(ConnectionLimits(messages_per_second=2.0, message_burst=1.0))
+        caller.say(self.send_of(1, 1, self.alice), self.send_of(2, 1, self.alice))
+        self.assertEqual([1], [reply["id"] for reply in caller.replies()])
+        timers = len(self.reactor.getDelayedCalls())
+        caller.say(m.Ping(id=7))
+        caller.say(self.send_of(3, 1, self.alice))
+        self.assertEqual(([], timers), (caller.replies(), len(self.reactor.getDelayedCalls())))
+        self.assertFalse(caller.protocol.idle)
+        self.reactor.advance(0.5)
+        self.assertEqual([2, 7], [reply["id"] for reply in caller.replies()])
+        self.reactor.advance(0.5)
+        self.assertEqual([3], [reply["id"] for reply in caller.replies()])
+
     def test_private_messages_count(self) -> None:
         """A private message counts as one."""
         caller = self.limited(ConnectionLimits(messages_per_second=1.0, message_burst=1.0))
@@ -262,6 +278,18 @@ class OrderTests(LineCase):
         self.writer.threads.run_next()
         rooms = self.do(self.store.rooms("alice"))
         self.assertEqual(["ops"], [room.room for room in rooms])
+
+    def test_ended_while_under_way(self) -> None:
+        """What stood behind the request under way is not done either where the server has ended the connection."""
+        caller = self.member(self.alice)
+        self.writer.threads.held = True
+        caller.say(m.Join(room="ops"), m.Join(room="zoo"))
+        session = caller.protocol.session
+        assert session is not None
+        session.end("session_ended", "x")
+        self.writer.threads.held = False
+        self.writer.threads.run_next()
+        self.assertEqual(["ops"], [room.room for room in self.do(self.store.rooms("alice"))])
 
     def test_idle(self) -> None:
         """It is idle when all that was asked has been answered."""
@@ -493,7 +521,7 @@ class SharedLimitsTests(LineCase):
             protocol = self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
             protocol.makeConnection(transport)
             self.assertFalse(transport.disconnecting)
-            protocol.connectionLost(Failure(ConnectionDone()))
+            self.addCleanup(protocol.connectionLost, Failure(ConnectionDone()))
 
     def test_nothing_is_left(self) -> None:
         """When all are gone, nothing is counted any more."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, ROOM_FULL, TOO_MANY_ROOMS
+from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, RATE_LIMITED, ROOM_FULL, TOO_MANY_ROOMS
+from securechat.wire import limits
 from securechat.wire import messages as m
 from tests.doubles import Caller, ServerCase, session_keys
 from tests.unit.test_server_talk import Gate
@@ -81,6 +82,16 @@ class JoinTests(RoomCase):
         self.assertFailed(ROOM_FULL, bobs.ask(m.Join(room="one")))
         alices.ask(m.Join(room="two"))
         self.assertFailed(TOO_MANY_ROOMS, alices.ask(m.Join(room="three")))
+
+    def test_rate(self) -> None:
+        """Joins and leaves have a rate: each makes all members seal anew."""
+        alices = self.member(self.alice)
+        for _ in range(int(limits.MEMBERSHIP_BURST) // 2):
+            for request in (m.Join(room="ops"), m.Leave(room="ops")):
+                self.assertNotIsInstance(alices.ask(request), m.Failed)
+            self.reactor.advance(0.04)  # within what one connection may ask at all
+        self.assertFailed(RATE_LIMITED, alices.ask(m.Join(room="ops")), retry_after=1.0)
+        self.assertFailed(RATE_LIMITED, alices.ask(m.Leave(room="ops")), retry_after=1.0)
 
     def test_connection_lost_meanwhile(self) -> None:
         """Who is gone before the answer has joined all the same, and the others are told whom."""

@@ -170,10 +170,12 @@ class SendTests(TalkCase):
         self.alices.ask(request)
         token = replace(request.package, encrypted_message="gAAAAAAAAAAA" + "z" * 88)
         keys = replace(request.package, encrypted_keys={user: wrapped("other", user) for user in ("alice", "bob")})
+        kids = replace(request.package, kids={"alice": self.alice.kid, "bob": hex_id("other")})
         self.alices.ask(m.Join(room="elsewhere"))
         for changed in (
             replace(request, package=token),
             replace(request, package=keys),
+            replace(request, package=kids),
             replace(request, room="elsewhere"),
         ):
             self.assertFailed(MID_CONFLICT, self.alices.ask(changed))
@@ -760,6 +762,44 @@ class SyncTests(TalkCase):
         self.send()
         self.assertEqual([], self.parts.logins.of("bob"))
         self.assertFalse(self.parts.broker.online("bob"))
+
+    def test_left_from_elsewhere_meanwhile(self) -> None:
+        """A room that was left by another connection while this one looked it up is not listened to."""
+        other = self.call()
+        other.ask(self.login_of(self.bob, other, None))
+        keys = m.KeyBundle.of(self.bob.bundle(2, (1, 2), previous=self.bob.keys().digest))
+        other.ask(m.Publish(device=self.bob.dev(2), proof=other.proof(self.bob, 2), keys=keys))
+        gate = Gate(self, "conversations")
+        other.say(m.Sync())
+        self.bobs.ask(m.Leave(room="ops"))
+        gate.open()
+        self.alices.ask(self.send_of(1, 3, self.alice))
+        self.assertEqual([], other.take(m.StoredMessage, m.Live))
+
+    def test_never_from_before_joining(self) -> None:
+        """A cursor from before one joined brings nothing from before that."""
+        self.many(3)
+        carols = self.member(self.carol, "ops")
+        carols.lose()
+        caller, _ = self.back(self.carol, epoch=self.store.epoch, since={"ops": 1})
+        self.assertEqual([m.Live(room="ops", seq=3)], caller.take())
+
+    def test_busy_while_looking_up_again(self) -> None:
+        """So it is where the store is busy at the second look."""
+        genuine = type(self.store).conversations
+        looks: list[str] = []
+
+        async def busy(store: Any, user: str) -> Any:
+            looks.append(user)
+            if len(looks) > 1:
+                raise Refused(TRY_AGAIN, retry_after=2.0)
+            return await genuine(store, user)
+
+        caller = self.call()
+        caller.ask(self.login_of(self.bob, caller))
+        self.patch(type(self.store), "conversations", busy)
+        self.assertIsInstance(caller.ask(m.Sync()), m.SyncOk)
+        self.assertEqual(["try_again"], [bye.reason for bye in caller.take(m.Bye)])
 
     def test_store_is_busy(self) -> None:
         """Who cannot be caught up now is told to come back: silently cut off from a room would be worse."""

@@ -60,11 +60,8 @@ NOT_TEXT = [
 DEEP = [
     b"[" * HUGE,
     b"{" * HUGE,
-    b'{"a":' * HUGE,
-    b"[" * HUGE + b"]" * HUGE,
     b'{"cmd":"ping","x":' + b"[" * HUGE + b"]" * HUGE + b"}",
     b'{"cmd":"ping","x":' + b'{"a":' * HUGE + b"1" + b"}" * HUGE + b"}",
-    b'{"cmd":"ping","x":' + b"[{}," * HUGE,
     b"]" * HUGE,
     b'"' + b"[" * HUGE,
 ]
@@ -181,7 +178,7 @@ class HostileRequestTests(HostileCase):
         """Whatever comes."""
         self.judge(line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass"))
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=40, deadline=None, database=None)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -251,7 +248,7 @@ class HostileServerTests(SynchronousTestCase):
 
     def test_hostile_lines(self) -> None:
         """Nothing that is refused from a client raises anything else from a server."""
-        for line in (*NOT_JSON, *NOT_OBJECTS, *NOT_TEXT, DEEP[0], DEEP[4]):
+        for line in (*NOT_JSON, *NOT_OBJECTS, *NOT_TEXT, DEEP[0], DEEP[2]):
             self.judge(lambda line=line: codec.decode_heading(line))
             self.judge(lambda line=line: codec.decode_event(line))
             self.judge(lambda line=line: codec.decode_reply(line, m.Ping))

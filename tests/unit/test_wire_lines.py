@@ -35,7 +35,7 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(expected, fed(LineBuffer(10), data[:at], data[at:]), at)
         self.assertEqual(expected, fed(LineBuffer(10), *(bytes([byte]) for byte in data)))
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=40, deadline=None, database=None)
     @given(st.lists(st.text("a\r\n", max_size=12).map(str.encode), max_size=8))
     def test_every_chunking(self, chunks: list[bytes]) -> None:
         """However the bytes are cut, the lines are those of the whole."""
@@ -45,7 +45,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(len(rest), len(buffer))
         self.assertEqual(rest, buffer.take_rest())
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=40, deadline=None, database=None)
     @given(st.lists(st.tuples(st.text("a\r\n", max_size=12).map(str.encode), st.integers(0, 4)), max_size=8))
     def test_taking_a_few_at_a_time(self, steps: list[tuple[bytes, int]]) -> None:
         """A reader that stops between two lines and comes back later gets the same."""
