@@ -96,6 +96,26 @@ NO_BACKUP: Final = Code("no_backup", "This account has no backup on the server. 
 # Conversations.
 NO_SUCH_USER: Final = Code("no_such_user", "There is no user {user} here. Check the spelling.", Exit.NOT_THERE)
 NO_SUCH_ROOM: Final = Code("no_such_room", "There is no room {room} here. /join {room} makes it.", Exit.NOT_THERE)
+ROOM_EXISTS: Final = Code("room_exists", "There is a room {room} already. /join {room} enters it.")
+NOT_INVITED: Final = Code(
+    "not_invited", "{room} is a private room. Ask one of its members to /invite you.", Exit.NOT_THERE
+)
+BANNED: Final = Code(
+    "banned", "{user} is banned from {room}. Those who run it can end that with /unban {user}.", Exit.NOT_THERE
+)
+MUTED: Final = Code("muted", "You have no voice in {room}. Those who run it can end that with /unmute.")
+NO_RIGHT: Final = Code("no_right", "Your role in {room}, {role}, does not allow that. /members shows who can.")
+ALREADY_MEMBER: Final = Code("already_member", "{user} is in {room} already.")
+BAD_EVENT: Final = Code("bad_event", "The room does not take that act: {why}.")
+OLD_HEAD: Final = Code(
+    "old_head", "Too much happened in {room} since this act was signed. Fetch its log and sign again."
+)
+STALE_OWN: Final = Code(
+    "stale_own", "The membership of {user} in {room} changed meanwhile. Fetch the room's log and sign again."
+)
+STALE_CTL: Final = Code("stale_ctl", "Somebody else who runs {room} was quicker. Fetch the room's log and sign again.")
+STALE_LOG: Final = Code("stale_log", "These events do not go on where the server's log of {room} ends.")
+UNKNOWN_AUDIENCE: Final = Code("unknown_audience", "No message of {room} has that audience.", Exit.NOT_THERE)
 NOT_MEMBER: Final = Code("not_member", "You are not in {room}. Type /join {room} first.", Exit.NOT_THERE)
 SELF_MESSAGE: Final = Code("self_message", "A private message goes to somebody else. Name another user.")
 ROOM_FULL: Final = Code("room_full", "{room} has {limit} members, the most a room can have.")
@@ -103,7 +123,9 @@ TOO_MANY_ROOMS: Final = Code(
     "too_many_rooms", "You are in {limit} rooms, the most an account can be in. /leave one first."
 )
 STALE_HEAD: Final = Code(
-    "stale_head", "The members of {room} changed meanwhile. Seal the message for the present ones.", stored_nothing=True
+    "stale_head",
+    "Somebody was put out of {room} meanwhile. Seal the message for the present members.",
+    stored_nothing=True,
 )
 STALE_KEYS: Final = Code(
     "stale_keys", "Keys of members changed meanwhile. Fetch them and seal again.", stored_nothing=True
@@ -114,6 +136,12 @@ BAD_AUDIENCE: Final = Code(
 OUT_OF_TURN: Final = Code(
     "out_of_turn", "The next message of this device here has number {expected}. Send that first.", stored_nothing=True
 )
+CTR_BEHIND: Final = Code(
+    "ctr_behind",
+    "This device has sent more here than it knows: its next message has number {expected}. The proof comes along.",
+    stored_nothing=True,
+)
+BAD_HEADER: Final = Code("bad_header", "The signed header does not say what the server knows: {why}.", Exit.UNTRUSTED)
 MID_CONFLICT: Final = Code("mid_conflict", "Another message was stored under this mid. Use a new one.")
 DAMAGED: Final = Code(
     "damaged", "Stored messages of {room} do not check out on the server. Tell its operator.", Exit.NETWORK
@@ -142,8 +170,8 @@ class Refused(SecureChatError):
 
     Attributes:
         code: the row of the table.
-        data: what fills the text; ``retry_after`` (seconds), ``expected``, ``head``, ``version`` and ``users`` also
-            travel in the reply as fields of their own.
+        data: what fills the text; ``retry_after`` (seconds), ``expected``, ``head``, ``version``, ``users`` and
+            ``proof`` also travel in the reply as fields of their own.
     """
 
     def __init__(self, code: Code, **data: Any) -> None:
@@ -169,7 +197,15 @@ class WrongSecret(SecureChatError):
 
 
 class Undecryptable(SecureChatError):
-    """A package does not open for this reader; the text is one of the fixed reasons."""
+    """A package does not open for this reader.
+
+    Attributes:
+        finding: one of the fixed reasons (`crypto.findings.Finding`).
+    """
+
+    def __init__(self, finding: Any) -> None:
+        self.finding = finding
+        super().__init__(str(finding))
 
 
 class AtRestMismatch(SecureChatError):

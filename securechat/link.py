@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -391,12 +392,13 @@ def join_address(host: str, port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConnectLine:
-    """Where a server is and who it must prove to be: ``securechat://HOST:PORT/#id=…&invite=…&room=…``.
+    """Where a server is and who it must prove to be: ``securechat://HOST:PORT/#id=…&invite=…&room=…&rid=…&from=…``.
 
     Attributes:
         id: `crypto.identity.server_id`; None where the server is to be known by its certificate or by first contact.
         invite: a code that permits one registration.
-        room: where the newcomer is led.
+        room: where the newcomer is led; `rid` is that room's id, so that no other room passes for it.
+        inviter: who made the line, as ``user:identity`` (`crypto.trust.identity_hash`): the newcomer knows one person.
         tls: False for ``securechat+insecure://``, which is refused off loopback.
     """
 
@@ -406,6 +408,8 @@ class ConnectLine:
     invite: str | None = None
     room: str | None = None
     tls: bool = True
+    rid: str | None = None
+    inviter: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> ConnectLine:
@@ -424,17 +428,30 @@ class ConnectLine:
         fields = dict(parse_qsl(parts.fragment, keep_blank_values=True))
         if "id" in fields and len(fields["id"]) != 43:
             raise BadAddress("The id in this connect line is cut short. Copy the whole line, quotes around it.")
-        line = cls(host, port, fields.get("id"), fields.get("invite"), fields.get("room"), parts.scheme == SCHEME)
+        line = cls(
+            host,
+            port,
+            fields.get("id"),
+            fields.get("invite") or None,
+            fields.get("room") or None,
+            parts.scheme == SCHEME,
+            fields.get("rid") or None,
+            fields.get("from") or None,
+        )
+        if (line.rid and not re.fullmatch("[0-9a-f]{64}", line.rid)) or (
+            line.inviter and not re.fullmatch("[a-z0-9][a-z0-9_.-]{0,31}:[A-Za-z0-9_-]{43}", line.inviter)
+        ):
+            raise BadAddress("This connect line is damaged. Copy the whole line, quotes around it.")
         if not line.tls and not is_loopback(host):
             raise BadAddress("A connection without TLS is only possible on this machine itself (127.0.0.1).")
         return line
 
     def __str__(self) -> str:
-        fields = (("id", self.id), ("invite", self.invite), ("room", self.room))
-        fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in fields if value)
+        fields = {"id": self.id, "invite": self.invite, "room": self.room, "rid": self.rid, "from": self.inviter}
+        fragment = "&".join(f"{name}={quote(value, safe=':')}" for name, value in fields.items() if value)
         scheme = SCHEME if self.tls else PLAIN_SCHEME
         return f"{scheme}://{join_address(self.host, self.port)}/" + (f"#{fragment}" if fragment else "")
 
     def known(self, server_id: str) -> ConnectLine:
         """The line to keep once the server proved itself: with its id, without what served once."""
-        return replace(self, id=server_id, invite=None, room=None)
+        return replace(self, id=server_id, invite=None, room=None, rid=None, inviter=None)

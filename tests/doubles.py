@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -15,11 +14,10 @@ from dataclasses import replace
 from datetime import UTC
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from msgspec.structs import replace as replace_fields
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.address import IPv4Address
@@ -34,45 +32,38 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from securechat.chat.broker import RoomBroker
-from securechat.client.connection import ServerLink
-from securechat.client.core import ChatCore
-from securechat.client.display import render
-from securechat.client.profile import ClientDir
-from securechat.client.view import Item, Status
 from securechat.crypto import primitives
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
-from securechat.crypto.identity import (
-    AccountKeys,
-    SignedBundle,
-    SignedCertificate,
-    certify_device,
-    login_proof,
-    server_id,
-    sign_device_list,
-    verify_bundle,
-)
+from securechat.crypto.envelope import Header, audience, audience_digest, message_id
+from securechat.crypto.identity import list_version, login_proof, private_conversation
 from securechat.crypto.passwords import Stretched, stretch
-from securechat.crypto.primitives import (
-    b64url,
-    ed25519_from_seed,
-    ed25519_public,
-    key_id,
-    load_rsa_private,
-    new_rsa,
-    rsa_private_der,
-    rsa_public_der,
-)
+from securechat.crypto.primitives import b64url, load_rsa_private, new_rsa, rsa_private_der
+from securechat.crypto.roomlog import Join, RoomEvent, SignedEvent
+from securechat.crypto.signed import to_bytes
+from securechat.crypto.transcript import transcript_start
 from securechat.errors import Code, Exit, Refused
 from securechat.link import ConnectLine
 from securechat.server.checks import Admission, PasswordChecks
 from securechat.server.protocol import ChatServerFactory, ConnectionLimits, SharedLimits
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
-from securechat.storage.interface import Backup, NewAccount, NewKeys, NewMessage
+from securechat.storage.interface import Backup, NewAccount, NewKeys, NewMessage, Placed
 from securechat.storage.sqlite import SQLiteStore
 from securechat.wire import codec
 from securechat.wire import messages as m
 from securechat.wire.codec import encode
 from securechat.wire.messages import Failed, Packet
+from tests.cast import SERVER_KEY as SERVER_KEY
+from tests.cast import SRV as SRV
+from tests.cast import Person as Person
+from tests.cast import Room, UnsignedRoom
+from tests.cast import figures as figures
+from tests.cast import flipped as flipped
+from tests.cast import rsa_key as rsa_key
+from tests.cast import rsa_public as rsa_public
+from tests.cast import signing_key as signing_key
+
+if TYPE_CHECKING:
+    from securechat.client.view import Item, Status
 
 T = TypeVar("T")
 
@@ -146,25 +137,33 @@ def hex_id(*words: object) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()[:32]
 
 
+@cache
+def person(user: str) -> Person:
+    """The first identity of that name."""
+    return Person(user)
+
+
 def kid(user: str, generation: int = 1) -> str:
-    """The id of a user's RSA key."""
-    return hex_id("kid", user, generation)
+    """The id of a user's RSA key; of later ones nobody has more than the id."""
+    return person(user).kid if generation == 1 else hex_id("kid", user, generation)
 
 
 def device(user: str, number: int = 1) -> str:
     """The id of one of a user's devices."""
-    return hex_id("device", user, number)
+    return person(user).dev(number)
 
 
-def new_keys(user: str, version: int = 1, devices: Sequence[int] = (1,), **changes: Any) -> NewKeys:
-    """Keys that storage takes for good; it looks into none of them."""
-    certificates = tuple(SignedCertificate(b"cert %d" % number, b"i" * 64, b"d" * 64) for number in devices)
+def new_keys(
+    user: str, version: int = 1, devices: Sequence[int] = (1,), *, generation: int = 1, **changes: Any
+) -> NewKeys:
+    """Keys that storage takes for good."""
+    who = person(user) if generation == 1 else Person(user, generation=generation)
     fields: dict[str, Any] = {
-        "ik": hashlib.sha256(user.encode()).digest(),
-        "rk_kid": kid(user),
+        "ik": who.ik,
+        "rk_kid": who.kid,
         "version": version,
-        "devices": tuple(device(user, number) for number in devices),
-        "keys": SignedBundle(f"list {version} of {user}".encode(), b"s" * 64, certificates),
+        "devices": tuple(who.dev(number) for number in devices),
+        "keys": who.bundle(max(1, version), devices),
     }
     return NewKeys(**fields | changes)
 
@@ -191,23 +190,57 @@ def wrapped(mid: str, user: str) -> bytes:
     return hashlib.shake_256(f"{mid} {user}".encode()).digest(384)
 
 
+def gathered(users: Sequence[str], room: str = "ops", **policy: Any) -> UnsignedRoom:
+    """A room that the first of these people made, and the others joined; always the same."""
+    return UnsignedRoom(*map(person, users), name=room, **policy)
+
+
+@cache
+def room_place(users: tuple[str, ...], room: str) -> tuple[str, str]:
+    """The id of that room, and the head of its log."""
+    log = gathered(users, room).log
+    return log.id, log.head
+
+
+def long_id(*words: object) -> str:
+    """64 hex digits that only these words give."""
+    return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
 def new_message(sender: str, readers: Sequence[str], number: int = 1, /, **changes: Any) -> NewMessage:
-    """The message of that number of the sender's first device, to the room ops as those readers made it.
+    """The message of that number of the sender's first device, to the room ops that `gathered` these people.
 
     Args:
-        readers: in a room that nobody left, its members; their count is then the head.
+        changes: of fields of the message, or of its header.
     """
-    mid = hex_id("mid", sender, number)
+    room = changes.pop("room", "ops")
+    room_id, head = changes.pop("place", None) or room_place(tuple(readers) or (sender,), room)
+    dev = changes.get("device", device(sender))
+    mid = changes.pop("mid", hex_id("mid", sender, number))
+    kids = changes.setdefault("kids", {user: kid(user) for user in readers})
+    header: dict[str, Any] = {
+        "room": room_id,
+        "author": sender,
+        "dev": dev,
+        "dl": person(sender).dl,
+        "ctr": number,
+        "prev": long_id("id", sender, dev, room, number - 1) if number > 1 else "",
+        "mid": mid,
+        "head": head,
+        "rcp": audience_digest(audience(kids)).hex(),
+        "mh": long_id("token", mid),
+        "th": (0, transcript_start(room_id)),
+        "at": 1_000_000 + number,
+    }
+    header |= {name: changes.pop(name) for name in header.keys() & changes.keys()}
     fields: dict[str, Any] = {
-        "room": "ops",
+        "room": room,
         "peer": None,
         "sender": sender,
-        "device": device(sender),
-        "mid": mid,
-        "ctr": number,
-        "head": len(readers),
+        "device": dev,
+        "header": Header(**header),
+        "id": long_id("id", sender, dev, room, header["ctr"]),
         "shared": f"message {number} of {sender}".encode(),
-        "kids": {user: kid(user) for user in readers},
         "wrapped": {user: wrapped(mid, user) for user in readers},
         "ts": 1_000_000 + number,
     }
@@ -216,10 +249,16 @@ def new_message(sender: str, readers: Sequence[str], number: int = 1, /, **chang
     return NewMessage(**fields)
 
 
+def pair(one: str, other: str) -> str:
+    """The private conversation of two users."""
+    return private_conversation(person(one).ik, person(other).ik)
+
+
 def private_message(sender: str, peer: str, number: int = 1, /, **changes: Any) -> NewMessage:
     """The message of that number to another user alone."""
-    room = "pm:" + hashlib.sha256(repr(sorted((sender, peer))).encode()).hexdigest()
-    return new_message(sender, (sender, peer), number, **{"room": room, "peer": peer, "head": 0} | changes)
+    room = pair(sender, peer)
+    fields = {"room": room, "place": (room, ""), "peer": peer}
+    return new_message(sender, (sender, peer), number, **fields | changes)
 
 
 class StoreCase(SynchronousTestCase):
@@ -232,6 +271,7 @@ class StoreCase(SynchronousTestCase):
         self.path = Path(self.mktemp())
         self.path.write_bytes(self.fresh())
         self.reactor = InlineReactor()
+        self.rooms: dict[str, Room] = {}
         self.store = self.make_store()
 
     def fresh(self) -> bytes:
@@ -286,118 +326,50 @@ class StoreCase(SynchronousTestCase):
         for user in users:
             self.do(self.store.register(new_account(user), invite_hash=None, now=1))
 
-    def gather(self, *users: str, room: str = "ops") -> None:
+    def gather(self, *users: str, room: str = "ops", **policy: Any) -> None:
         """Makes accounts, and a room of them."""
         self.register(*users)
-        for user in users:
-            self.do(self.store.join(user, room, 1))
+        self.meet(*users, room=room, **policy)
+
+    def meet(self, *users: str, room: str = "ops", **policy: Any) -> None:
+        """Makes a room of people who have accounts."""
+        self.rooms[room] = gathered(users, room, **policy)
+        for signed in self.rooms[room].events:
+            self.do(self.store.act(room, signed, wait=0.0, now=1))
+
+    def said(self, sender: str, readers: Sequence[str], number: int = 1, /, **changes: Any) -> NewMessage:
+        """As `new_message`, sealed for the present members of a room of this test."""
+        log = self.rooms[changes.get("room", "ops")].log
+        return new_message(sender, readers, number, **{"place": (log.id, log.head)} | changes)
+
+    def acting(
+        self,
+        kind: type[RoomEvent],
+        author: Person,
+        whom: Person | None = None,
+        *,
+        room: str = "ops",
+        wait: float = 0.0,
+        now: int = 1,
+        **fields: Any,
+    ) -> Coroutine[Deferred[Any], Any, Placed]:
+        """The verb that puts somebody's next act into a room's log."""
+        return self.store.act(room, self.rooms[room].draft(kind, author, whom, **fields), wait=wait, now=now)
+
+    def act(
+        self, kind: type[RoomEvent], author: Person, whom: Person | None = None, *, room: str = "ops", **fields: Any
+    ) -> Placed:
+        """Lets somebody act in a room."""
+        verb = {name: fields.pop(name) for name in ("wait", "now") if name in fields}
+        signed = self.rooms[room].draft(kind, author, whom, **fields)
+        placed = self.do(self.store.act(room, signed, **{"wait": 0.0, "now": 1} | verb))
+        self.rooms[room].take(signed)
+        return placed
 
 
 # --- crypto: keys that are the same in every run, and who holds them --------------------------------------
 
-VECTORS: Final = Path(__file__).parent / "vectors"
-
-
-def figures(name: str) -> Any:
-    """The contents of a file in tests/vectors."""
-    return json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    """The same bytes with one bit changed."""
-    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
-
-
-def signing_key(*words: object) -> Ed25519PrivateKey:
-    """The Ed25519 key that only these words give."""
-    return ed25519_from_seed(hashlib.sha256(repr(words).encode()).digest())
-
-
-@cache
-def rsa_key(number: int = 0) -> RSAPrivateKey:
-    """One of three RSA-3072 keys; a check of its arithmetic at each start would take longer than most tests."""
-    key = load_der_private_key(
-        base64.b64decode(figures("keys")["rsa"][number]), None, unsafe_skip_rsa_key_validation=True
-    )
-    assert isinstance(key, RSAPrivateKey)
-    return key
-
-
-def rsa_public(*words: object) -> bytes:
-    """DER of an RSA-3072 public key that only these words give, and whose private half nobody has."""
-    modulus = int.from_bytes(hashlib.shake_256(repr(words).encode()).digest(384), "big") | 1 << 3071 | 1
-    return rsa_public_der(RSAPublicNumbers(65537, modulus).public_key())
-
-
-SERVER_KEY: Final = signing_key("server")
-SRV: Final = server_id(ed25519_public(SERVER_KEY))
-
-
 UNPROVEN: Final = bytes(64)  # in a registration: `Caller.say` puts the proof in its place
-
-
-class Person:
-    """Somebody with an account: the private keys, and what is signed with them.
-
-    Args:
-        rk_der: the RSA public key; one without a private half where it is left out.
-        generation: another one is another identity of the same name.
-    """
-
-    def __init__(self, user: str, *, srv: str = SRV, rk_der: bytes | None = None, generation: int = 1) -> None:
-        self.user = user
-        self.srv = srv
-        self.generation = generation
-        self.identity = signing_key("identity", user, generation)
-        self.ik = ed25519_public(self.identity)
-        self.rk_der = rk_der or rsa_public(user, generation)
-        self.kid = key_id(self.rk_der)
-
-    def device(self, number: int = 1) -> Ed25519PrivateKey:
-        """The key of a device."""
-        return signing_key("device", self.user, self.generation, number)
-
-    def dev(self, number: int = 1) -> str:
-        """The id of a device."""
-        return key_id(ed25519_public(self.device(number)))
-
-    def certificate(self, number: int = 1) -> SignedCertificate:
-        """The certificate of a device."""
-        return certify_device(
-            identity=self.identity,
-            device=self.device(number),
-            srv=self.srv,
-            user=self.user,
-            name=f"device {number}",
-            created=1_700_000_000_000 + number,
-        )
-
-    def bundle(
-        self,
-        version: int = 1,
-        devices: Sequence[int] = (1,),
-        *,
-        previous: str | None = None,
-        revoked: Sequence[int] = (),
-        rk_der: bytes | None = None,
-    ) -> SignedBundle:
-        """A signed device list; one above number 1 follows those with the same devices."""
-        if previous is None:
-            previous = "" if version == 1 else self.keys(version - 1, devices).digest
-        return sign_device_list(
-            identity=self.identity,
-            srv=self.srv,
-            user=self.user,
-            version=version,
-            previous=previous,
-            rk_der=rk_der or self.rk_der,
-            certificates=[self.certificate(number) for number in devices],
-            revoked=[self.dev(number) for number in revoked],
-        )
-
-    def keys(self, version: int = 1, devices: Sequence[int] = (1,), **changes: Any) -> AccountKeys:
-        """What a verified bundle says."""
-        return verify_bundle(self.bundle(version, devices, **changes), srv=self.srv, user=self.user)
 
 
 # --- clients: several of them and a server, joined in memory ----------------------------------------------
@@ -438,12 +410,16 @@ class MemoryView:
 
     def take(self) -> list[str]:
         """What was shown since the last call, as lines of text."""
+        from securechat.client.display import render
+
         new, self._taken = self.items[self._taken :], len(self.items)
         return [line for item in new for line in render(item, tz=UTC)]
 
     @property
     def text(self) -> str:
         """All that was ever shown or asked."""
+        from securechat.client.display import render
+
         return "\n".join([*(line for item in self.items for line in render(item, tz=UTC)), *self.asked])
 
 
@@ -676,6 +652,10 @@ class ChatClient:
         interactive: bool = True,
         timeout: float = 30.0,
     ) -> None:
+        from securechat.client.connection import ServerLink
+        from securechat.client.core import ChatCore
+        from securechat.client.profile import ClientDir
+
         self._case = case
         self.name = name
         self.directory = ClientDir(case.home / name)
@@ -1016,6 +996,8 @@ class ServerCase(StoreCase):
         self.parts = self.make_parts()
         self.shared = SharedLimits(self.LIMITS)
         self.factory = self.listener()
+        self.ids: dict[tuple[str, str, int], str] = {}  # of messages by conversation, device and number
+        self.lists: dict[str, tuple[int, str]] = {}  # number and digest of lists that a test published, by user
         self.alice, self.bob, self.carol = ServerCase.PEOPLE
 
     def fresh(self) -> bytes:
@@ -1081,11 +1063,56 @@ class ServerCase(StoreCase):
     def member(self, person: Person, *rooms: str, address: str = "192.0.2.1") -> Caller:
         """A connection of one of the `PEOPLE`, logged in as the first device, synced and in these rooms."""
         caller = self.call(address)
-        for request in (self.login_of(person, caller), m.Sync(), *(m.Join(room=room) for room in rooms)):
+        for request in (self.login_of(person, caller), m.Sync()):
             reply = caller.ask(request)
             assert not isinstance(reply, m.Failed), reply
+        for room in rooms:
+            self.enter(caller, person, room)
         caller.take()
         return caller
+
+    def enter(self, caller: Caller, who: Person, room: str, **fields: Any) -> m.ActOk:
+        """Somebody joins a room, or makes it where this test has made none."""
+        fields = {"dl": self.lists.get(who.user, who.dl)} | fields
+        if room in self.rooms:
+            return self.perform(caller, Join, who, room=room, **fields)
+        self.create_of(who, room, **fields)
+        return self._acted(caller, room, self.rooms[room].events[0])
+
+    def create_of(self, who: Person, room: str, **fields: Any) -> m.DoAct:
+        """The request that makes a room, which this test knows from then on."""
+        self.rooms[room] = Room(who, name=room, **fields)
+        (signed,) = self.rooms[room].events
+        return m.DoAct(id=1, room=room, signed=signed.data, sig=signed.sig)
+
+    @staticmethod
+    def _acted(caller: Caller, room: str, signed: SignedEvent) -> m.ActOk:
+        reply = caller.ask(m.DoAct(id=1, room=room, signed=signed.data, sig=signed.sig))
+        assert isinstance(reply, m.ActOk), reply
+        return reply
+
+    def act_of(
+        self, kind: type[RoomEvent], author: Person, whom: Person | None = None, *, room: str = "ops", **fields: Any
+    ) -> m.DoAct:
+        """The request that puts somebody's next act into a room's log."""
+        signed = self.rooms[room].draft(kind, author, whom, **fields)
+        return m.DoAct(id=1, room=room, signed=signed.data, sig=signed.sig)
+
+    def perform(
+        self,
+        caller: Caller,
+        kind: type[RoomEvent],
+        author: Person,
+        whom: Person | None = None,
+        *,
+        room: str = "ops",
+        **fields: Any,
+    ) -> m.ActOk:
+        """Lets somebody act in a room."""
+        signed = self.rooms[room].draft(kind, author, whom, **fields)
+        reply = self._acted(caller, room, signed)
+        self.rooms[room].take(signed)
+        return reply
 
     def again(self, person: Person, device: int = 1, *, sync: bool = True) -> Caller:
         """One more connection of somebody, logged in as a device, and synced."""
@@ -1097,25 +1124,66 @@ class ServerCase(StoreCase):
             caller.take()
         return caller
 
-    def package(self, mid: str, *readers: Person) -> m.Package:
-        """A package that the server takes for good; it can open none."""
-        return m.Package(
-            encrypted_message="gAAAAAAAAAAA" + b64url(hashlib.shake_256(mid.encode()).digest(66)),
-            encrypted_keys={reader.user: wrapped(mid, reader.user) for reader in readers},
-            kids={reader.user: reader.kid for reader in readers},
-        )
+    def second_device(self, who: Person) -> Caller:
+        """A second device of somebody: published, synced, and nothing taken note of yet."""
+        caller = self.call()
+        caller.ask(self.login_of(who, caller, None))
+        bundle = who.bundle(2, (1, 2), previous=who.keys().digest)
+        published = m.Publish(device=who.dev(2), proof=caller.proof(who, 2), keys=m.KeyBundle.of(bundle))
+        assert isinstance(caller.ask(published), m.PublishOk)
+        self.lists[who.user] = list_version(bundle)
+        caller.ask(m.Sync())
+        caller.take()
+        return caller
 
-    def send_of(self, number: int, head: int, *readers: Person, **changes: Any) -> m.Send:
-        """The send of that number, to the room ops."""
-        mid = hex_id("send", number)
-        fields: dict[str, Any] = {"id": number, "room": "ops", "mid": mid, "ctr": number, "head": head}
-        return m.Send(**{**fields, "package": self.package(mid, *readers)} | changes)
+    def package(self, room: str, number: int, author: Person, /, *readers: Person, **changes: Any) -> m.Package:
+        """A package that the server takes for good, of the author's message of that number; it can open none.
 
-    def pm_of(self, number: int, sender: Person, to: Person, **changes: Any) -> m.Pm:
+        Args:
+            room: its id.
+            changes: of fields of its header, or of itself; `device` is the number of the author's.
+        """
+        dev = author.dev(changes.pop("device", 1))
+        mid = changes.pop("mid", hex_id("mid", room, dev, number))
+        token = "gAAAAAAAAAAA" + b64url(hashlib.shake_256(mid.encode()).digest(66))
+        kids = {reader.user: reader.kid for reader in readers}
+        header: dict[str, Any] = {
+            "room": room,
+            "author": author.user,
+            "dev": dev,
+            "dl": self.lists.get(author.user, author.dl),
+            "ctr": number,
+            "prev": self.ids.get((room, dev, number - 1), ""),
+            "mid": mid,
+            "head": "",
+            "rcp": audience_digest(audience(kids)).hex(),
+            "mh": hashlib.sha256(token.encode()).hexdigest(),
+            "th": (0, transcript_start(room)),
+            "at": START * 1000,
+        }
+        header |= {name: changes.pop(name) for name in header.keys() & changes.keys()}
+        fields: dict[str, Any] = {
+            "encrypted_message": token,
+            "encrypted_keys": {reader.user: wrapped(mid, reader.user) for reader in readers},
+            "kids": kids,
+            "hdr": to_bytes(Header(**header)),
+            "bind": bytes(32),
+            "sig": bytes(64),
+        }
+        package = m.Package(**fields | changes)
+        self.ids[room, dev, number] = message_id(package.hdr, package.bind)
+        return package
+
+    def send_of(self, number: int, author: Person, /, *others: Person, into: str = "ops", **changes: Any) -> m.Send:
+        """The send of that number of an author, into a room with these others; `changes` as of `package`."""
+        log = self.rooms[into].log
+        package = self.package(log.id, number, author, author, *others, **{"head": log.head} | changes)
+        return m.Send(id=number, room=into, package=package)
+
+    def pm_of(self, number: int, sender: Person, to: Person, /, **changes: Any) -> m.Pm:
         """The private message of that number."""
-        mid = hex_id("pm", sender.user, number)
-        fields: dict[str, Any] = {"id": number, "user": to.user, "mid": mid, "ctr": number}
-        return m.Pm(**{**fields, "package": self.package(mid, sender, to)} | changes)
+        package = self.package(private_conversation(sender.ik, to.ik), number, sender, sender, to, **changes)
+        return m.Pm(id=number, user=to.user, package=package)
 
     def assertFailed(self, code: Code, reply: object, **fields: object) -> None:
         """A reply is a refusal with that code, and just these fields of its own."""

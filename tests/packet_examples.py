@@ -27,12 +27,16 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 
 from securechat.chat.broker import RoomBroker
 from securechat.crypto import backup as sealed_backup
 from securechat.crypto import primitives as p
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
+from securechat.crypto.envelope import Header, audience, audience_digest, message_id, parse_header
 from securechat.crypto.identity import (
     AccountKeys,
     certify_device,
@@ -43,6 +47,20 @@ from securechat.crypto.identity import (
     verify_bundle,
 )
 from securechat.crypto.passwords import Stretched, fake_salt, stretch
+from securechat.crypto.roomlog import (
+    ChangeTopic,
+    Create,
+    Invite,
+    Join,
+    Kick,
+    RoomLog,
+    SignedEvent,
+    next_link,
+    sign_event,
+)
+from securechat.crypto.signed import to_bytes
+from securechat.crypto.transcript import next_th, transcript_start
+from securechat.crypto.trust import half_fingerprint, safety_number
 from securechat.errors import Refused
 from securechat.server.checks import Admission
 from securechat.server.session import Logins, Registration, ServerIdentity, ServerSession, SessionParts
@@ -144,6 +162,7 @@ class Person:
             previous=previous,
             rk_der=p.rsa_public_der(self.rk.public_key()),
             certificates=self.certificates,
+            old_kids=self.keys.kids if version > 1 else (),
         )
         return m.KeyBundle.of(signed)
 
@@ -174,20 +193,61 @@ class Person:
         return m.Backup(version=version, blob=blob)
 
 
+def short_backup(version: int) -> m.Backup:
+    """Stands for bob's backups in the document: a real one takes 4 KB more, and the server opens none."""
+    return m.Backup(version=version, blob=b"c" + fixed(f"backup bob {version}", 59))
+
+
 class Message:
-    """A sealed text, and how it came about."""
+    """A sealed text, and how it came about.
+
+    Args:
+        number: what its keys follow from.
+    """
 
     def __init__(self, number: int, text: str, readers: Sequence[AccountKeys]) -> None:
+        self.number = number
         self.text = text
-        self.mid = fixed(f"mid {number}", 16).hex()
         self.key = base64.urlsafe_b64encode(fixed(f"Fernet key {number}"))
         self.iv = fixed(f"IV {number}", 16)
         self.token = fernet(self.key, text.encode(), self.iv).decode()
         self.wrapped = {
             reader.user: oaep(reader.rk, self.key, fixed(f"OAEP {number} {reader.user}")) for reader in readers
         }
-        kids = {reader.user: reader.kid for reader in readers}
-        self.package = m.Package(encrypted_message=self.token, encrypted_keys=self.wrapped, kids=kids)
+        self.kids = {reader.user: reader.kid for reader in readers}
+
+    def signed(self, author: Person, device: p.SigningKey, **place: Any) -> m.Package:
+        """The package at a place: fields of the header; `mid` follows from a word."""
+        word = place.pop("mid", str(self.number))
+        keys, rcp = author.keys, audience_digest(audience(self.kids)).hex()
+        header = {
+            "author": author.user,
+            "dev": p.key_id(p.ed25519_public(device)),
+            "dl": (keys.version, keys.digest),
+            "ctr": 1,
+            "prev": "",
+            "mid": fixed(f"mid {word}", 16).hex(),
+            "head": "",
+            "rcp": rcp,
+            "mh": hashlib.sha256(self.token.encode()).hexdigest(),
+            "th": (0, transcript_start(place["room"])),
+            "at": START * 1000 + 10_000 + self.number,
+        }
+        hdr = to_bytes(Header(**header | place))
+        bind = envelope_bind(self.key, hdr)
+        return m.Package(
+            encrypted_message=self.token,
+            encrypted_keys=self.wrapped,
+            kids=self.kids,
+            hdr=hdr,
+            bind=bind,
+            sig=p.sign(device, "envelope", p.vec(hdr) + p.vec(bind)),
+        )
+
+
+def envelope_bind(key: bytes, hdr: bytes) -> bytes:
+    """`bind` of a header under a Fernet key."""
+    return hmac.digest(HKDF(SHA256(), 32, None, b"SecureChat 1 bind").derive(key), hdr, "sha256")
 
 
 # --- a server in this thread ------------------------------------------------------------------------------------------
@@ -306,7 +366,7 @@ class Story:
         self.keep("bob-keys-1", bob.bundle)
         self.first_backup = alice.backup(1, stretched.backup_key(), list_version=1, pins={}, code=False)
         self.keep("alice-backup-1", self.first_backup)
-        bob_backup = bob.backup(1, code_key, list_version=1, pins={}, code=True)
+        bob_backup = short_backup(1)
         self.keep("bob-backup-1", bob_backup)
 
         # Alice opens an account on this machine, and a room.
@@ -325,7 +385,16 @@ class Story:
             )
         )
         lines["sync"] = laptop.ask(m.Sync(id=3))
-        lines["join"] = laptop.ask(m.Join(id=4, room="general"))
+        self.general, self.ops = RoomLog(Server.srv), RoomLog(Server.srv)
+        create = self.act(
+            self.general, Create, alice, name="general", salt=fixed("salt general", 16), join="open", invite="member",
+            env=1, dl=self.dl(alice),
+        )  # fmt: skip
+        self.keep_bytes("general-create", create.data)
+        self.keep("alice-certificate", m.Certificate.of(alice.certificates[0]))
+        self.keep("bob-certificate", m.Certificate.of(bob.certificates[0]))
+        lines["create"] = laptop.ask(self.do(4, "general", create))
+        lines["act-again"] = laptop.ask(self.do(5, "general", create))
 
         # Bob comes with an invitation.
         code = p.b64url(fixed("invite", 16))
@@ -357,43 +426,89 @@ class Story:
         )
         bob_session = json.loads(bob_registers[1][3:])["token"]
         desk.ask(m.Sync(id=3))
-        lines["join-second"] = desk.ask(m.Join(id=4, room="general"))
+        lines["roomlog"] = desk.ask(m.RoomLog(id=4, room="general"))
+        join = self.act(self.general, Join, bob, own="", dl=self.dl(bob))
+        self.keep_bytes("bob-joins", join.data)
+        lines["join"] = desk.ask(self.do(5, "general", join))
         lines["event-room"] = laptop.heard()
 
         # They talk.
-        lines["members"] = laptop.ask(m.Members(id=5, room="general"))
-        lines["keys"] = laptop.ask(m.Keys(id=6, users=("bob", "nobody")))
+        lines["online"] = laptop.ask(m.Online(id=6, room="general"))
+        lines["keys"] = laptop.ask(m.Keys(id=7, users=("bob", "nobody")))
         self.message = first = Message(1, "Hello everyone!", [alice.keys, bob.keys])
         self.keep_wrapped("m1", first)
-        send = m.Send(id=7, room="general", mid=first.mid, ctr=1, head=2, package=first.package)
+        in_general = {"room": self.general.id, "head": self.general.head}
+        first_package = first.signed(alice, alice.dk, **in_general)
+        self.keep_bytes("m1-hdr", first_package.hdr)
+        send = m.Send(id=8, room="general", package=first_package)
         self.full_send = codec.encode(send).decode().rstrip("\n")
         lines["send"] = laptop.ask(send)
         lines["event-message"] = desk.heard()
         self.full_event = lines["event-message"][0][3:]
-        lines["send-again"] = laptop.ask(
-            m.Send(id=8, room="general", mid=first.mid, ctr=1, head=2, package=first.package)
-        )
+        lines["send-again"] = laptop.ask(m.Send(id=9, room="general", package=first_package))
         private = Message(2, "Only you read this.", [alice.keys, bob.keys])
         self.keep_wrapped("m2", private)
-        lines["pm"] = desk.ask(m.Pm(id=5, user="alice", mid=private.mid, ctr=1, package=private.package))
-        lines["event-message-private"] = laptop.heard()
         self.private = private_conversation(alice.keys.ik, bob.keys.ik)
-        lines["history"] = desk.ask(m.History(id=6, room="general", limit=2))
-        lines["rooms"] = desk.ask(m.Rooms(id=7))
+        second_package = private.signed(bob, bob.dk, room=self.private)
+        self.keep_bytes("m2-hdr", second_package.hdr)
+        lines["pm"] = desk.ask(m.Pm(id=6, user="alice", package=second_package))
+        lines["event-message-private"] = laptop.heard()
+        lines["history"] = desk.ask(m.History(id=7, room="general", limit=2))
+        rcp = parse_header(first_package.hdr).rcp
+        lines["audience"] = desk.ask(m.Audience(id=8, room="general", rcp=rcp))
+        lines["rooms"] = desk.ask(m.Rooms(id=9))
+
+        # A private room, out of which Bob is put.
+        private_room = self.act(
+            self.ops, Create, alice, name="ops", salt=fixed("salt ops", 16), join="invite", invite="member",
+            env=1, dl=self.dl(alice),
+        )  # fmt: skip
+        laptop.ask(self.do(10, "ops", private_room))
+        invite = self.act(self.ops, Invite, alice, own="", user="bob", user_ik=bob.keys.ik, dl=self.dl(bob))
+        self.keep_bytes("alice-invites", invite.data)
+        lines["invite"] = laptop.ask(self.do(11, "ops", invite))
+        lines["event-invited"] = desk.heard()
+        accepted = self.act(self.ops, Join, bob, own=self.ops.standing["bob"], dl=self.dl(bob))
+        desk.ask(self.do(10, "ops", accepted))
+        laptop.heard()
+        before = self.ops.head
+        topic = self.draft(ChangeTopic, alice, self.ops, ctl=self.ops.ctl, topic=b"Plans")
+        kick = self.act(self.ops, Kick, alice, ctl=self.ops.ctl, user="bob", reason=b"a mistake")
+        self.keep_bytes("alice-kicks", kick.data)
+        self.keep_bytes("alice-topic", topic.data)
+        lines["kick"] = laptop.ask(self.do(12, "ops", kick))
+        lines["error-stale-ctl"] = laptop.ask(self.do(13, "ops", topic))
+        desk.heard()
 
         # What a send may meet.
         other = Message(3, "Second.", [alice.keys, bob.keys])
         self.keep_wrapped("m3", other)
-        package = other.package
-        lines["error-stale-head"] = laptop.ask(
-            m.Send(id=9, room="general", mid=other.mid, ctr=2, head=1, package=package)
-        )
-        lines["error-out-of-turn"] = laptop.ask(
-            m.Send(id=10, room="general", mid=other.mid, ctr=3, head=2, package=package)
-        )
-        lines["error-mid-conflict"] = laptop.ask(
-            m.Send(id=11, room="general", mid=first.mid, ctr=2, head=2, package=package)
-        )
+
+        def sealed(name: str, **place: Any) -> m.Package:
+            package = other.signed(alice, place.pop("device", alice.dk), **{**in_general, **place})
+            self.keep_bytes(f"hdr-{name}", package.hdr)
+            return package
+
+        first_id = message_id(first_package.hdr, first_package.bind)
+        package = sealed("stale-head", room=self.ops.id, head=before)
+        lines["error-stale-head"] = laptop.ask(m.Send(id=14, room="ops", package=package))
+        package = sealed("out-of-turn", ctr=3, prev=first_id)
+        lines["error-out-of-turn"] = laptop.ask(m.Send(id=15, room="general", package=package))
+        package = sealed("ctr-behind")
+        lines["error-ctr-behind"] = laptop.ask(m.Send(id=16, room="general", package=package))
+        package = sealed("mid-conflict", ctr=2, prev=first_id, mid="1")
+        lines["error-mid-conflict"] = laptop.ask(m.Send(id=17, room="general", package=package))
+
+        # What the server never had, or has lost.
+        lost = self.act(
+            RoomLog(Server.srv), Create, alice, name="attic", salt=fixed("salt attic", 16), join="open",
+            invite="member", env=1, dl=self.dl(alice),
+        )  # fmt: skip
+        self.keep_bytes("attic-create", lost.data)
+        acts = (m.Act(signed=lost.data, sig=lost.sig),)
+        lines["extend"] = laptop.ask(m.Extend(id=18, room="attic", after=0, acts=acts))
+        laptop.heard()
+        lines["stored"] = laptop.ask(m.Stored(id=19))
 
         # Alice's second device.
         phone = Connection(self, "phone", Registration.OPEN)
@@ -420,7 +535,7 @@ class Story:
 
         # Bob's connection breaks, and comes back.
         desk.session.connection_lost()
-        lines["event-room-offline"] = laptop.heard()
+        lines["event-presence"] = laptop.heard()
         phone.heard()
         again = Connection(self, "again", Registration.INVITE)
         again.heard()
@@ -436,20 +551,17 @@ class Story:
         lines["event-bye"] = laptop.heard()[-1:]
         fresh = Person("bob", "desk", rsa_key("bob later", 488, 888), generation=" later")
         self.keep("bob-keys-new", fresh.bundle)
-        fresh_backup = fresh.backup(2, code_key, list_version=1, pins={}, code=True)
+        fresh_backup = short_backup(2)
         self.keep("bob-backup-new", fresh_backup)
         lines["reset-identity"] = again.ask(
             m.ResetIdentity(id=6, password=bob_token, keys=fresh.bundle, backup=fresh_backup)
         )
+        past = tuple(map(m.Certificate.of, bob.certificates))
+        self.keep("bob-keys-after", replace(fresh.bundle, past=past))
         lines["event-member-reset"] = phone.heard()
-        late = Message(4, "Too late for this key.", [alice.keys, bob.keys])
-        self.keep_wrapped("m4", late)
-        lines["error-stale-keys"] = phone.ask(
-            m.Send(id=11, room="general", mid=late.mid, ctr=1, head=2, package=late.package)
-        )
-        lines["leave"] = again.ask(m.Leave(id=7, room="general"))
-        lines["event-room-left"] = phone.heard()[-1:]
-        lines["error-not-member"] = again.ask(m.Members(id=8, room="general"))
+        late = sealed("stale-keys", device=device)
+        lines["error-stale-keys"] = phone.ask(m.Send(id=11, room="general", package=late))
+        lines["error-not-member"] = again.ask(m.Online(id=8, room="general"))
         lines["logout"] = phone.ask(m.Logout(id=12))
         self.login_proof = phone.proof(device, "alice")
         lines["login-device"] = phone.ask(
@@ -462,16 +574,46 @@ class Story:
         while "rate_limited" not in (refused := stranger.ask(m.Login(id=2, user="nobody", password=token)))[1]:
             pass
         lines["error-rate-limited"] = refused
-        lines["error-login-first"] = stranger.ask(m.Join(id=3, room="general"))
+        lines["error-login-first"] = stranger.ask(m.Rooms(id=3))
         lines["error-bad-field"] = stranger.ask(b'{"cmd":"prelogin","id":4,"user":"Alice"}')
         lines["error-unknown-command"] = stranger.ask(b'{"cmd":"whois","id":"a","user":"alice"}')
         lines["error-bad-packet"] = stranger.ask(b'["ping"]')
+
+    # --- acts ---------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def dl(person: Person) -> tuple[int, str]:
+        """Somebody's newest device list, as signed objects name it."""
+        return person.keys.version, person.keys.digest
+
+    def draft(self, kind: Any, author: Person, log: RoomLog, **fields: Any) -> SignedEvent:
+        """An act signed for a log as it is now."""
+        event = kind(
+            srv=Server.srv, room=log.id, by=author.user, ik=author.keys.ik, dev=author.dev, after=log.head,
+            at=self.now * 1000, **fields,
+        )  # fmt: skip
+        return sign_event(author.dk, event)
+
+    def act(self, log: RoomLog, kind: Any, author: Person, **fields: Any) -> SignedEvent:
+        """The next act of a log, which takes it in."""
+        signed = self.draft(kind, author, log, **fields)
+        log.append(signed)
+        return signed
+
+    @staticmethod
+    def do(number: int, room: str, signed: SignedEvent) -> m.DoAct:
+        """The request that puts an act into a room's log."""
+        return m.DoAct(id=number, room=room, signed=signed.data, sig=signed.sig)
 
     # --- long values --------------------------------------------------------------------------------------------------
 
     def keep(self, name: str, packet: m.Packet) -> None:
         """From now on the document writes ``<name>`` for this."""
         self.values[name] = codec.encode(packet).decode().rstrip("\n")
+
+    def keep_bytes(self, name: str, data: bytes) -> None:
+        """The same for bytes."""
+        self.values[name] = json.dumps(p.b64(data))
 
     def keep_wrapped(self, name: str, message: Message) -> None:
         """The same for the parts of a package."""
@@ -481,7 +623,7 @@ class Story:
 
     def shorten(self, line: str) -> str:
         """A line with names in the place of long values."""
-        for name, value in self.values.items():
+        for name, value in sorted(self.values.items(), key=lambda item: -len(item[1])):
             line = line.replace(value, f"<{name}>")
         return line
 
@@ -632,6 +774,10 @@ def derivations(story: Story) -> Iterator[tuple[str, str]]:
         "conversation",
         table([("IK of alice", alice.keys.ik), ("IK of bob", bob.keys.ik), ("conversation", story.private)]),
     )
+    yield "safety-number", _safety_table(story)
+    yield "room-event", _events_table(story)
+    yield "links", _links_table(story)
+    yield "header", _header_table(story)
     yield "backup", _backup_table(story)
     yield "recovery-code", _code_table(story)
     yield "package", _package_table(story)
@@ -688,6 +834,74 @@ def _code_table(story: Story) -> str:
             ("check, 12 bits", check.hex()[:3]),
             ("code", sealed_backup.format_code(story.code)),
             ("backup key", sealed_backup.code_key(story.code)),
+        ]
+    )
+
+
+def _safety_table(story: Story) -> str:
+    halves = {
+        person.user: half_fingerprint(person.keys.ik, f"{person.user}@{Server.srv}".encode())
+        for person in alice_and_bob()
+    }
+    number = safety_number(*halves.values())
+    groups = " ".join(number[at : at + 5] for at in range(0, 60, 5))
+    return table([*((f"half({user})", half) for user, half in halves.items()), ("number", groups)])
+
+
+def _told(story: Story, name: str) -> Any:
+    """What a client wrote in an example."""
+    return json.loads(story.lines[name][0].removeprefix("C: "))
+
+
+def _acts(story: Story) -> Mapping[str, SignedEvent]:
+    """The two acts that are worked out."""
+    told = {name: _told(story, name) for name in ("create", "join")}
+    return {name: SignedEvent(p.unb64(act["signed"]), p.unb64(act["sig"])) for name, act in told.items()}
+
+
+def _events_table(story: Story) -> str:
+    lines: list[tuple[str, object]] = []
+    for name, act in _acts(story).items():
+        prefix = _signed("room", act.data)[: -len(act.data)].hex()
+        lines += [
+            (name, act.data.decode()),
+            ("  Ed25519 over", f"{prefix} and the bytes of {name}"),
+            (f"sig of {name}", p.b64(act.sig)),
+            (f"eh of {name}", act.eh),
+        ]
+    return table(lines)
+
+
+def _links_table(story: Story) -> str:
+    link, lines = "", []
+    for number, act in enumerate(_acts(story).values(), 1):
+        over = b"".join(p.vec(part) for part in (b"link", bytes.fromhex(link), bytes.fromhex(act.eh)))
+        link = next_link(link, act.eh)
+        lines += [(f"link {number}", link), ("  SHA-256 of", over)]
+    return table(lines)
+
+
+def _header_table(story: Story) -> str:
+    package = json.loads(story.full_send)["package"]
+    hdr, bind = p.unb64(package["hdr"]), p.unb64(package["bind"])
+    header, named = parse_header(hdr), audience(package["kids"])
+    key = HKDF(SHA256(), 32, None, b"SecureChat 1 bind").derive(story.message.key)
+    signed = _signed("envelope", p.vec(hdr) + p.vec(bind))
+    start, end = len(signed) - len(hdr) - len(p.vec(bind)), len(signed) - len(p.vec(bind))
+    before = transcript_start(header.room)
+    return table(
+        [
+            ("A", named.decode()),
+            ("rcp", audience_digest(named)),
+            ("mh", header.mh),
+            ("hdr", hdr.decode()),
+            ("bind key", key),
+            ("bind", bind),
+            ("Ed25519 over", f"{signed[:start].hex()}, the bytes of hdr, {signed[end:].hex()}"),
+            ("sig", package["sig"]),
+            ("id", message_id(hdr, bind)),
+            ("th_0", before),
+            ("th_1", next_th(before, header.head, message_id(hdr, bind))),
         ]
     )
 

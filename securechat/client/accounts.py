@@ -30,6 +30,7 @@ from securechat.crypto.identity import (
     AccountKeys,
     SignedBundle,
     certify_device,
+    device_of,
     login_proof,
     sign_device_list,
     verify_bundle,
@@ -320,6 +321,7 @@ async def _login_with(
     profile.write_keystore(keystore)
     account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
     try:
+        await _catch_up_keys(shop, protocol, account, stretched)
         await _refresh_backup(shop, protocol, account, stretched)
     except BaseException:
         account.store.close()
@@ -631,6 +633,69 @@ async def backup_under_code(
     await account.note_backup(version + 1)
 
 
+async def revoke_device(
+    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str, dev: str
+) -> None:
+    """Takes a device off the account's list and renews the RSA key, which that device does not get.
+
+    The keystore has the new key on disk before anybody can seal for it.
+
+    Raises:
+        WrongPassword: not the present one.
+        WrongSecret, Refused: the backup, where the identity's private half lies, cannot be had; nothing is changed.
+    """
+    profile, own = account.profile, account.own
+    stretched = await shop.run(stretch, password, account.salt)
+    _check_typed(account, stretched)
+    opened, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
+    _check_restored(opened, own)
+    rsa = await shop.forge.take()
+    keys = replace(account.keys, rsa_keys=(rsa, *account.keys.rsa_keys))
+    _adopt_keys(account, keys)
+    newer = replace(_with_pins(opened, account.records, own.version + 1), rsa_keys=(rsa, *opened.rsa_keys))
+    assert own.bundle is not None
+    bundle = sign_device_list(
+        identity=opened.identity,
+        srv=profile.srv,
+        user=profile.user,
+        version=own.version + 1,
+        previous=own.digest,
+        rk_der=p.rsa_public_der(rsa.public_key()),
+        certificates=[c for c in own.bundle.certs if device_of(c).dev != dev],
+        revoked=sorted({*own.revoked, dev}),
+        old_kids=own.kids,
+    )
+    backup = m.Backup(version=version + 1, blob=_seal_backup(key, newer, profile, version + 1, by_code=by_code))
+    reply = await protocol.request(
+        m.Publish(
+            device=keys.dev, proof=prove(protocol, keys, profile.user), keys=m.KeyBundle.of(bundle), backup=backup
+        )
+    )
+    account.take_in(reply.keys)
+    await account.note_backup(version + 1)
+
+
+def _adopt_keys(account: OpenAccount, keys: ks.ProfileKeys) -> None:
+    """Keeps other keys in the profile's keystore, on disk when done."""
+    profile, data_key = account.profile, account.data_key
+    box = ks.make_box(profile.srv, profile.user, keys, data_key, secrets.token_bytes(p.NONCE_BYTES))
+    account.keystore = ks.Keystore(profile.srv, profile.user, account.keystore.slots, box)
+    profile.write_keystore(account.keystore)
+    account.keys = keys
+
+
+async def _catch_up_keys(
+    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched
+) -> None:
+    """Fetches the account's newer RSA keys, where another device renewed them, from the backup."""
+    if account.own.kid in account.keys.by_kid():
+        return
+    with contextlib.suppress(WrongSecret, Refused, InvalidKey):  # the messages say what they lack
+        opened, *_ = await _fetch_backup(shop, protocol, account.profile, stretched)
+        _check_restored(opened, account.own)
+        _adopt_keys(account, replace(account.keys, rsa_keys=opened.rsa_keys))
+
+
 async def _next_backup(protocol: ChatClientProtocol, known: int) -> int:
     """The next backup's number; after one that nothing can follow they begin anew."""
     with contextlib.suppress(Refused):
@@ -684,7 +749,7 @@ async def reset_identity(
 def _next_list(
     profile: Profile, identity: Any, keys: ks.ProfileKeys, own: AccountKeys | None, now_ms: int
 ) -> SignedBundle:
-    """The account's next device list, with this profile's device in it."""
+    """The account's next device list, with this profile's device in it. Devices that are there already stay."""
     certificate = certify_device(
         identity=identity,
         device=keys.device,
@@ -703,6 +768,7 @@ def _next_list(
         rk_der=p.rsa_public_der(keys.rsa_keys[0].public_key()),
         certificates=(*older, certificate),
         revoked=() if own is None else sorted(own.revoked),
+        old_kids=() if own is None else own.kids,
     )
 
 

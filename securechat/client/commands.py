@@ -41,6 +41,8 @@ class Command:
 START: Final = "Start"
 TALK: Final = "Talk"
 ROOMS: Final = "Rooms"
+RUN: Final = "Running a room (the active one)"
+PEOPLE: Final = "People and trust"
 ACCOUNT: Final = "Account and keys"
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -64,32 +66,63 @@ COMMANDS: Final[tuple[Command, ...]] = (
         "history", "[room] [count]", TALK, "show the last 50 messages, or [count]", 0, 2, ("room",),
         details=("/history @bob shows your private messages with bob.",),
     ),
-    Command("join", "<room>", ROOMS, "enter a room; it is made when there is none", 1, 1, ("room",),
-            aliases=("j",)),
-    Command("leave", "[room]", ROOMS, "leave a room", 0, 1, ("room",), aliases=("part",)),
+    Command("join", "<room>", ROOMS, "enter a room; an open one is made if need be", 1, 1, ("room",),
+            aliases=("j",),
+            details=("Anybody on the server, its operator too, can enter an open room.",
+                     "/create NAME --private makes one that only the invited enter.")),
+    Command("leave", "[room]", ROOMS, "leave a room, or decline an invitation", 0, 1, ("room",), aliases=("part",)),
     Command("switch", "<room>", ROOMS, "make another of your rooms the active one", 1, 1, ("room",),
             aliases=("s", "buffer", "win")),
-    Command("rooms", "", ROOMS, "list the rooms of this server", aliases=("list",)),
-    Command("who", "[room]", ROOMS, "list the people of a room", 0, 1, ("room",),
-            aliases=("names", "members")),
+    Command("rooms", "", ROOMS, "list the open rooms of this server", aliases=("list",)),
+    Command("members", "[room]", ROOMS, "who is there: role, presence, trust", 0, 1, ("room",),
+            aliases=("names", "who")),
+    Command("create", "<room> [--private]", ROOMS, "make a room; --private: for the invited", 1, 2,
+            ("", "=--private")),
+    Command("accept", "<room>", ROOMS, "enter a room you were invited to", 1, 1, ("room",)),
+    Command("continue", "<room>", ROOMS, "go on after a warning there", 1, 1, ("room",),
+            details=("Sending stops where something does not check out: a forked history,",
+                     "a hidden kick, a log that breaks its rules. This goes on all the same.",
+                     "It also sends what waits because others came into a private room.")),
+    Command("invite", "[user] [room]", RUN, "let somebody in; alone: a line for a friend", 0, 2, ("user", "room")),
+    Command("kick", "<user> [reason]", RUN, "put a member out", 1, 2, ("user", "text")),
+    Command("ban", "<user> [duration] [reason]", RUN, "put out and keep out: 30m, 12h, 7d", 1, 2, ("user", "text")),
+    Command("unban", "<user>", RUN, "end a ban", 1, 1, ("user",)),
+    Command("mute", "<user> [duration]", RUN, "take a member's voice", 1, 2, ("user", "")),
+    Command("unmute", "<user>", RUN, "give it back", 1, 1, ("user",)),
+    Command("role", "<user> <role>", RUN, "make somebody admin, mod or member", 2, 2,
+            ("user", "=admin|mod|member|owner"),
+            details=("Who ranks higher decides about who ranks lower:",
+                     "owner, admin, mod, member. An owner may name another owner.")),
+    Command("topic", "[text]", RUN, "show or set what the room is about", 0, 1, ("text",)),
+    Command("policy", "[name value]", RUN, "show or change how it is run", 0, 2,
+            ("=join|invite|history", "=open|invite|member|admin|from-join"),
+            details=("join: open or invite. invite: member or admin. history: from-join.",)),
+    Command("safety", "<user> [qr]", PEOPLE, "the number to compare with somebody", 1, 2, ("user", "=qr")),
+    Command("verify", "<user>", PEOPLE, "compare, and mark them verified", 1, 2, ("user", "=yes"),
+            details=("Walks through it; /verify NAME yes once you have compared.",)),
     Command("whoami", "", ACCOUNT, "your name, device, fingerprint and server"),
     Command("passwd", "[old new]", ACCOUNT, "change your password; asks without echo", 0, 2, (), (0, 1)),
     Command("logout", "", ACCOUNT, "log out; another account can /login then"),
     Command(
-        "trust", "<user>", ACCOUNT, "accept the new identity of a person", 1, 2,
+        "trust", "<user>", PEOPLE, "accept the new identity of a person", 1, 2,
         ("user", "=yes"),
         details=("/trust server does the same for the server.",
                  "Shows the old and the new fingerprint first.",
                  "Compare the new one with the person, but not in this chat.",
-                 "/trust NAME yes accepts."),
+                 "/trust NAME yes accepts. Whom you had verified needs /verify again."),
     ),
+    Command("whois", "<user>", PEOPLE, "somebody's identity, devices and state", 1, 1, ("user",)),
+    Command("audit", "", PEOPLE, "check all you have; writes a report"),
+    Command("whatserverknows", "", PEOPLE, "what the server stores about you and sees"),
+    Command("devices", "", ACCOUNT, "your devices"),
+    Command("revoke", "<device> [password]", ACCOUNT, "shut one of them out; new key", 1, 2, (), (1,)),
     Command(
         "backup", "code [password]", ACCOUNT, "move your key backup under a recovery code", 1, 2, ("=code",), (1,),
         details=("The code is shown once. A login from an empty directory asks for it",
                  "instead of trusting the password alone."),
     ),
     Command(
-        "keys", "export|import <file>", ACCOUNT, "carry your keys in a sealed file", 2, 3,
+        "keys", "[export|import <file>]", ACCOUNT, "your keys; carry them in a sealed file", 0, 3,
         ("=export|import", "file"), (2,),
     ),
     Command(
@@ -277,7 +310,7 @@ def help_lines(topic: str = "") -> Sequence[str]:
     if topic:
         return _help_on(topic)
     lines: list[str] = []
-    for group in (START, TALK, ROOMS, ACCOUNT):
+    for group in (START, TALK, ROOMS, RUN, PEOPLE, ACCOUNT):
         lines.append(f"{group}:")
         for command in COMMANDS:
             if command.group == group:

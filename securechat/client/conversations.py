@@ -1,86 +1,159 @@
-"""The rooms and private conversations one is in, and which room is active. Pure."""
+"""The rooms and private conversations one is in, what is known of each, and which room is active. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
+from securechat.crypto.reading import ConversationReader
+from securechat.crypto.roomlog import RoomLog, SignedEvent
+from securechat.crypto.transcript import SenderChain, Transcript, transcript_start
+from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
+NEWEST_GONE: Final = "the server does not give the newest messages any more that you saw"
 
-@dataclass
+
+@dataclass(eq=False)
 class Conversation:
     """One conversation as this client knows it.
 
     Attributes:
-        room: its id on the wire.
+        room: its name on the wire.
+        id: the room's id, by which everything signed names it; `room` itself in private, "" until it is known.
+        label: how people call a room: its name, or ``name#4f2a`` where this account knew another of that name before.
         peer: the other user of a private one.
-        head: the membership the server spoke of last.
         first: the message after which this user joined.
-        cursor: the newest message shown.
+        read: how far the server was told that it was read.
         live: whether what comes now is new; False while `sync` still streams.
-        members: user → version of the device list, as of `members_head`; None where not known.
-        online: who was seen there.
+        log: of the room, verified; and its events as they were signed. None in private.
+        reader: judges its messages.
+        stopped: why nothing is sent there.
+        kept: whether its log lies on disk: not of a room that one only looks at. `saved` events do.
+        broken: the log cannot go on: what the server gave behind it breaks the rules.
+        online: who is there, by the server's word.
+        audiences: by digest: who it names, None where the server does not say.
     """
 
     room: str
     peer: str | None = None
-    head: int = 0
+    id: str = ""
+    label: str = ""
     first: int = 0
-    cursor: int = 0
+    read: int = 0
     live: bool = False
-    members: dict[str, int] | None = None
-    members_head: int = -1
+    log: RoomLog | None = None
+    events: list[SignedEvent] = field(default_factory=list)
+    reader: ConversationReader = field(init=False)
+    stopped: list[str] = field(default_factory=list)
+    kept: bool = True
+    saved: int = 0
+    broken: bool = False
     online: set[str] = field(default_factory=set)
+    audiences: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.id = self.id or (self.room if is_private(self.room) else "")
+        self.label = self.label or self.room
+        self.reader = ConversationReader(self.id, "", self.log, {}, Transcript(0, transcript_start(self.id)))
 
     @property
     def title(self) -> str:
         """How people call it."""
-        return self.room if self.peer is None else f"@{self.peer}"
+        return self.label if self.peer is None else f"@{self.peer}"
 
-    def joined(self, user: str, head: int, version: int) -> None:
-        """Somebody joined."""
-        if self.members is not None and self.members_head == head - 1:
-            self.members[user] = version
-            self.members_head = head
-        self.head = max(self.head, head)
-        self.online.add(user)
+    @property
+    def private(self) -> bool:
+        """Whether others cannot enter by themselves."""
+        return self.log is None or not self.log.open
 
-    def left(self, user: str, head: int) -> None:
-        """Somebody left."""
-        if self.members is not None and self.members_head == head - 1:
-            self.members.pop(user, None)
-            self.members_head = head
-        self.head = max(self.head, head)
-        self.online.discard(user)
+    @property
+    def cursor(self) -> int:
+        """The newest message shown."""
+        return self.reader.transcript.seq
 
-    def present_members(self) -> Mapping[str, int] | None:
-        """The members at the present head, or None where they must be asked for."""
-        return self.members if self.members_head == self.head else None
+    def restart(self, seq: int, th: str) -> None:
+        """The transcript goes on from another place; chains stay, so nothing is taken twice."""
+        self.reader.transcript = Transcript(seq, th)
+
+    def lacks_newest(self, seen: int, pages: Sequence[m.HistoryOk]) -> bool:
+        """Whether pages of its newest messages end before a message that was shown when they were asked for."""
+        return max((message.seq for page in pages for message in page.messages), default=self.first) < seen
+
+    def stop(self, reason: str) -> bool:
+        """Nothing is sent there any more; False where that was known."""
+        if reason in self.stopped:
+            return False
+        self.stopped.append(reason)
+        return True
+
+    def record(self) -> dict[str, Any]:
+        """For the local store; the log and the chains are records of their own."""
+        seq, th = self.reader.transcript.place
+        return {
+            "room": self.room, "label": self.label, "peer": self.peer, "seq": seq, "th": th, "stopped": self.stopped,
+        }  # fmt: skip
+
+    def restore(self, record: Mapping[str, Any], chains: Mapping[str, Any]) -> None:
+        """Reads `record`, and the chains by device."""
+        self.label = str(record["label"])
+        self.stopped = list(record["stopped"])
+        self.restart(int(record["seq"]), str(record["th"]))
+        self.reader.chains = {dev: SenderChain.from_fields(fields) for dev, fields in chains.items()}
 
 
 class Conversations:
-    """All conversations by id, and the active room with those before it."""
+    """All conversations by their name on the wire, and the active room with those before it.
 
-    def __init__(self) -> None:
+    Args:
+        names: rooms known before, by name: their ids. Another room of a known name gets a label of its own.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self.names = dict(names or {})
         self._all: dict[str, Conversation] = {}
+        self._gone: dict[str, Conversation] = {}  # by id: one is not in them any more
         self._visited: list[str] = []
 
     def __iter__(self) -> Iterator[Conversation]:
         return iter(list(self._all.values()))
 
     def get(self, room: str) -> Conversation | None:
-        """A conversation by id."""
+        """A conversation by its name on the wire."""
         return self._all.get(room)
 
-    def ensure(self, room: str, peer: str | None = None) -> Conversation:
-        """A conversation by id, made where it is new."""
+    def known(self, id: str) -> Conversation | None:
+        """A conversation by its id, also one that was left."""
+        return next((c for c in self._all.values() if c.id == id), self._gone.get(id))
+
+    def labelled(self, label: str) -> Conversation | None:
+        """A room by the label people use."""
+        return next((c for c in self._all.values() if c.peer is None and c.label == label), None)
+
+    def ensure(self, room: str, peer: str | None = None, id: str = "") -> Conversation:
+        """A conversation by name (and id, where it has another than the one known), made where it is new."""
         conversation = self._all.get(room)
-        if conversation is None:
-            conversation = self._all[room] = Conversation(room, peer)
+        if conversation is None or (id and conversation.id and conversation.id != id):
+            self.lose(room)  # what was typed for the other one does not go here
+            if conversation is not None:
+                self._gone[conversation.id] = conversation
+            conversation = self._all[room] = Conversation(room, peer, id, self.label(room, id))
         elif peer is not None:
             conversation.peer = peer
         return conversation
+
+    def add(self, conversation: Conversation) -> None:
+        """A conversation made elsewhere; it takes the place of another of that name."""
+        before = self._all.get(conversation.room)
+        if before is not None and before.id != conversation.id:
+            self.lose(conversation.room)
+        self._all[conversation.room] = conversation
+
+    def label(self, room: str, id: str) -> str:
+        """How a room is called: with a piece of its id if another of that name was known before."""
+        known = self.names.get(room)
+        return room if is_private(room) or not id or known in (None, id) else f"{room}#{id[:4]}"
 
     def with_peer(self, peer: str) -> Conversation | None:
         """The newest private conversation with somebody."""
@@ -89,12 +162,15 @@ class Conversations:
 
     def drop(self, room: str) -> None:
         """One is not in it any more; the room before it becomes active."""
-        self._all.pop(room, None)
-        self._visited = [name for name in self._visited if name != room]
+        gone = self._all.pop(room, None)
+        if gone is not None:
+            self._gone[gone.id] = gone
+            self._visited = [label for label in self._visited if label != gone.label]
 
     def lose(self, room: str) -> bool:
         """One was taken out of it: no other room becomes active by itself. Whether it was the active one."""
-        was_active = self.active == room
+        conversation = self._all.get(room)
+        was_active = conversation is not None and self.active == conversation.label
         self.drop(room)
         if was_active:
             self._visited = []
@@ -102,13 +178,13 @@ class Conversations:
 
     @property
     def active(self) -> str:
-        """The active room, or ""."""
+        """The label of the active room, or ""."""
         return self._visited[-1] if self._visited else ""
 
-    def activate(self, room: str) -> None:
+    def activate(self, label: str) -> None:
         """Makes a room the active one."""
-        self._visited = [name for name in self._visited if name != room] + [room]
+        self._visited = [name for name in self._visited if name != label] + [label]
 
-    def rooms(self) -> list[str]:
-        """The names of the rooms one is in."""
-        return sorted(room for room in self._all if not is_private(room))
+    def rooms(self) -> Sequence[str]:
+        """The labels of the rooms one is in."""
+        return sorted(c.label for c in self._all.values() if not is_private(c.room))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -16,27 +16,31 @@ from twisted.logger import Logger
 
 from securechat.client import commands, slash
 from securechat.client.accounts import KeyForge, OpenAccount, Stranded, Workshop
+from securechat.client.acts import what_happened
 from securechat.client.connection import ChangedServer, ServerLink
 from securechat.client.conversations import Conversation, Conversations
+from securechat.client.desk import Desk
 from securechat.client.inbox import Inbox, OwnMessage
-from securechat.client.outbox import Entry, Outbox
-from securechat.client.people import IdentityChanged, People, pins_from
+from securechat.client.outbox import Entry, Outbox, Sealed, Turn
+from securechat.client.people import People, pins_from
+from securechat.client.post import Post
 from securechat.client.profile import ClientDir
 from securechat.client.protocol import ChatClientProtocol, LinkLost
-from securechat.client.store import CannotKeep
+from securechat.client.roombook import RoomBook
+from securechat.client.store import CannotKeep, Records
 from securechat.client.view import Answer, Failure, Item, Membership, Notice, Status, View
-from securechat.crypto.envelope import seal
+from securechat.crypto.envelope import Examined, message_id
+from securechat.crypto.primitives import b64
+from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent
 from securechat.crypto.trust import Pin, PinStore, TrustState
 from securechat.errors import BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
 from securechat.link import ConnectLine
-from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
-_MISSING_PAGES: Final = 100  # of history between two messages; what is beyond is counted, not shown
 _LEAVE_SECONDS: Final = 1.0  # that whoever leaves waits for the server's answers
+_TRIES: Final = 3  # to find a moment in which nothing is shown
 _SAVE_SECONDS: Final = 0.5  # what was shown is noted this long afterwards, many at once
-_SEAL_IN_THREAD: Final = 8  # readers; each costs 0.1 ms
 
 
 class ChatCore:
@@ -80,15 +84,20 @@ class ChatCore:
         self.people: People | None = None
         self.outbox: Outbox | None = None
         self.inbox: Inbox | None = None
+        self.book: RoomBook = RoomBook("", self, run)
+        self._post = Post(self)
+        self._desk = Desk(self)
         self.exiting = False
         self.shown_identity: tuple[str, bytes] | None = None  # by the last /trust USER
         self._epoch = ""
-        self._synced = False
+        self.synced = False
         self._round = 0  # of catching up
         self._sync_waiters: list[Deferred[None]] = []
-        self._unsaved: dict[str, Conversation] = {}
+        self._entering: dict[str, list[m.StoredMessage | m.RoomEvent]] = {}  # rooms on the way in: what came meanwhile
+        self._unsaved: dict[Conversation, set[str]] = {}  # with the devices whose chains moved
         self._saving: Any = None
         self._said_down = False
+        self._work = ""
         self.changed_server: ChangedServer | None = None
 
     def start(self) -> None:
@@ -125,7 +134,7 @@ class ChatCore:
         if link is None:
             link = "online" if self.link is not None and self.link.protocol is not None else "offline"
         waiting = 0 if self.outbox is None else len(self.outbox.pending())
-        self.view.status(Status(self.user, self.conversations.active, link, waiting))
+        self.view.status(Status(self.user, self.conversations.active, link, waiting, self._work))
 
     def status_changed(self) -> None:
         """The active room or the number of waiting messages may be another."""
@@ -299,11 +308,17 @@ class ChatCore:
 
     def link_event(self, event: m.AnyEvent) -> None:
         """The server said something."""
-        if isinstance(event, m.StoredMessage):
+        if isinstance(event, (m.StoredMessage, m.RoomEvent)) and event.room in self._entering:
+            self._entering[event.room].append(event)  # its turn comes when the room is there
+        elif isinstance(event, m.StoredMessage):
             if self.inbox is not None:
                 self.inbox.put(event)
         elif isinstance(event, m.RoomEvent):
             self._room_event(event)
+        elif isinstance(event, m.PresenceEvent):
+            self._presence(event)
+        elif isinstance(event, m.InvitedEvent):
+            self._own_task(self._invited(event.room), "looking at an invitation")
         elif isinstance(event, m.MemberEvent):
             if event.user == self.user:
                 self._own_news(event.keys)
@@ -357,30 +372,50 @@ class ChatCore:
             raise LinkLost("the connection was lost during the login. Try again")
         self.account, self.stranded = account, None
         try:
-            self._take_up(account)
+            await self._take_up(account)
             await self._sync()
         except (Refused, InvalidKey, CannotKeep):
             await self.leave_account()
             raise
 
-    def _take_up(self, account: OpenAccount) -> None:
+    async def _take_up(self, account: OpenAccount) -> None:
         records = account.records
         self.people = People(
             account.profile.srv,
-            PinStore(pins_from(records.get("pin", {})), self._save_pin),
+            PinStore(pins_from(records.get("pin", {})), self._save_pin, records.get("expected", {})),
             fetch=self._fetch_keys,
+            run=self.run,
             say=self._say_of_people,
             now_ms=self.now_ms,
         )
-        counters = {where: int(last) for where, last in records.get("counter", {}).items()}
-        self.outbox = Outbox(self, self.reactor, counters)
-        self.outbox.restore(dict(records.get("outbox", {})))
+        self._desk = Desk(self)
+        self.book = RoomBook(account.profile.srv, self, self.run)
+        turns, waiting = await self._of_this_device(account)
+        self.outbox = Outbox(self, self.reactor, {room: Turn.from_record(turn) for room, turn in turns.items()})
+        self.outbox.restore(waiting)
         self.inbox = Inbox(self, self.run, account.keys.by_kid())
         self._epoch = str(records.get("meta", {}).get("epoch", ""))
-        self.conversations = Conversations()
-        for room, cursor in records.get("cursor", {}).items():
-            self.conversations.ensure(room).cursor = int(cursor)
         self.people.meet_self(account.own, fresh=account.fresh)
+        self.conversations = Conversations(records.get("name", {}))
+        chains, logs = _by_conversation(records, "chain"), _by_conversation(records, "log")
+        for id, record in records.get("conv", {}).items():
+            conversation = Conversation(str(record["room"]), record["peer"], id)
+            conversation.restore(record, chains.get(id, {}))
+            conversation.reader.user = account.user
+            if not is_private(conversation.room):
+                await self.book.load(conversation, logs.get(id, {}))
+            self.conversations.add(conversation)
+
+    async def _of_this_device(self, account: OpenAccount) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """What this device counts and has to send. Of the one before a reset the counters end, and seals are void."""
+        records, device = account.records, account.keys.dev
+        turns, waiting = records.get("turn", {}), dict(records.get("outbox", {}))
+        if records.get("meta", {}).get("device") != device:
+            waiting = {number: {**record, "sealed": None} for number, record in waiting.items()}
+            puts = [("meta", "device", device), *(("outbox", number, record) for number, record in waiting.items())]
+            await self.keep(puts, [("turn", room) for room in turns])
+            turns = {}
+        return turns, waiting
 
     def _stop_talk(self) -> None:
         """Nothing is shown or sent any more; what waits is on disk."""
@@ -400,40 +435,106 @@ class ChatCore:
         present = set()
         for state in reply.conversations:
             present.add(state.room)
-            self._take_state(state, known=state.room in since)
+            self._take_state(state, known=state.room in since, same_epoch=reply.epoch == self._epoch)
         for conversation in self.conversations:
             if conversation.room not in present:
                 self._lose(conversation)
         if reply.epoch != self._epoch:
             self._epoch = reply.epoch
             await self.keep([("meta", "epoch", reply.epoch)], [])
+        for state in reply.conversations:
+            await self._bring_log(state)
+        for room in reply.invites:
+            await self._invited(room)
         waiter: Deferred[None] = Deferred()
-        self._sync_waiters.append(waiter)
+        self._sync_waiters.append(waiter)  # not before: nothing is sealed for members of an old log
         self._check_synced()
         await waiter
 
     def _end_sync(self) -> None:
         """What was caught up counts no more, nor does what is still to be shown of it."""
-        self._synced = False
+        self.synced = False
         self._round += 1
 
-    def _take_state(self, state: m.ConversationState, *, known: bool) -> None:
-        conversation = self.conversations.ensure(state.room, None if state.peer is UNSET else state.peer)
-        conversation.head = max(conversation.head, state.head) if not state.reset else state.head
-        conversation.members = conversation.members if conversation.members_head == state.head else None
-        conversation.first = state.first
-        if state.reset or not known:
-            conversation.cursor = state.read
+    def _take_state(self, state: m.ConversationState, *, known: bool, same_epoch: bool) -> None:
+        before = self.conversations.get(state.room)
+        conversation = self.conversations.ensure(state.room, None if state.peer is UNSET else state.peer, state.id)
+        known = known and conversation is before
+        if before is not None and conversation is not before:
+            self.notice(
+                f"The server has another room under this name than the one you were in. It is {conversation.label} here;"
+                " the one you knew is gone, or hidden.",
+                before.title,
+            )
+        conversation.reader.user = self.user
+        conversation.first, conversation.read = state.first, state.read
+        seq = conversation.cursor
+        seen = conversation.reader.transcript.at(state.start[0])  # some more may have been shown while this was asked
+        if known and not state.reset and seen is not None:
+            if state.start[1] != seen:
+                self.alarm(conversation, "the server's history up to here is not the one you saw")
+        else:
+            # It may go on elsewhere only where it lost something, or where this account was out of the room meanwhile.
+            lost = state.reset and (not same_epoch or seq > state.last)
+            if known and not lost and not seq < state.start[0] == state.first:
+                self.alarm(conversation, "the server goes on at another place than you had come to")
+            conversation.restart(*state.start)
         if state.reset:
             self.notice(
                 "The server's history is not the one this client knew (was a backup restored?): it is read again.",
                 conversation.title,
             )
+        self._unsaved.setdefault(conversation, set())
+
+    async def _bring_log(self, state: m.ConversationState) -> None:
+        """A room's log as far as the server has it; what the server lost of it is given back."""
+        conversation = self.conversations.get(state.room)
+        if conversation is None or is_private(state.room):
+            return
+        log = conversation.log
+        try:
+            if log is not None and state.events < log.count:
+                if not state.events or log.links[state.events - 1] != state.head:
+                    self.alarm(conversation, "the server shows another log of this room than before")
+                    return
+                await self.book.give_back(conversation, state.events)
+                if not conversation.broken:
+                    self.notice("The server had lost the end of this room's log: it has it again.", conversation.title)
+                return
+            await self.book.reach(conversation, state.events, state.head)
+            if conversation.id != state.id:
+                self.alarm(conversation, "the server names this room by another id than its log has")
+            if not conversation.broken and not self._in_by_log(conversation):
+                self._lose(conversation)  # the server counts this account in; the log does not
+                return
+            await self.pin_name(conversation)
+        except Refused as refusal:
+            self.alarm(conversation, f"the room's log cannot be had: {refusal}")
+
+    async def pin_name(self, conversation: Conversation) -> None:
+        """The first room of a name that one was in keeps it."""
+        if self.conversations.names.setdefault(conversation.room, conversation.id) == conversation.id:
+            await self.keep([("name", conversation.room, conversation.id)], [])
+
+    async def _invited(self, room: str) -> None:
+        """Somebody invites this account: who, is in the room's log."""
+        try:
+            found = await self.book.look(room)
+        except (Refused, InvalidKey) as error:
+            self.notice(f"An invitation to {room} does not check out: {error}")
+            return
+        log, account = found.log, self.account
+        if log is None or account is None:
+            return
+        by = log.invites.get(account.user, {}).get(account.own.ik)
+        if by is not None:
+            label = self.conversations.label(room, log.id)
+            self.notice(f"{by} invites you to {label}. /accept {label} enters it.")
 
     def _lose(self, conversation: Conversation) -> None:
         """Not in it any more, without having typed /leave: what is typed next must not go elsewhere by itself."""
         if self.conversations.lose(conversation.room):
-            self.notice(f"You are no longer in {conversation.room}. No room is active: /switch ROOM.")
+            self.notice(f"You are no longer in {conversation.title}. No room is active: /switch ROOM.")
         self._tell_status()
 
     def _live(self, event: m.Live) -> None:
@@ -450,7 +551,7 @@ class ChatCore:
         def caught_up() -> None:
             if present != self._round:
                 return  # the connection it came over is gone
-            self._synced = True
+            self.synced = True
             waiters, self._sync_waiters = self._sync_waiters, []
             for waiter in waiters:
                 waiter.callback(None)
@@ -465,106 +566,196 @@ class ChatCore:
 
     def _room_event(self, event: m.RoomEvent) -> None:
         conversation = self.conversations.get(event.room)
-        own = event.user == self.user
-        if event.type == "joined" and event.head is not UNSET:
-            if own and conversation is None:
-                # Another device of this account joined; what comes now is for this one too.
-                conversation = self.conversations.ensure(event.room)
-                conversation.live = True
-                conversation.first = conversation.cursor = 0 if event.first is UNSET else event.first
-            if conversation is None:
-                return
-            version = 0
-            if event.keys is not UNSET and self.people is not None and not own:
-                self.people.take_in({event.user: event.keys}, quietly=True)  # that they joined is said
-                known = self.people.known(event.user)
-                version = 0 if known is None else known.version
-            conversation.joined(event.user, event.head, version)
-        elif event.type == "left" and conversation is not None and event.head is not UNSET:
-            conversation.left(event.user, event.head)
-            if own:
-                self._lose(conversation)
-                self._check_synced()  # it may have been the last one that was waited for
-        elif conversation is not None:
-            (conversation.online.add if event.type == "online" else conversation.online.discard)(event.user)
-            return  # shown by /who; a line for each would bury the talk
-        if self.inbox is not None and event.type in ("joined", "left"):
-            self.inbox.put(lambda: self.show(Membership(event.room, event.user, event.type)))
+        if conversation is None:
+            # Another device of this account joined; what comes now is for this one too.
+            self._own_task(self._appeared(event.room), "taking up a room")
+        elif not self.book.live(conversation, event):
+            self._own_task(self._bring(conversation, event.events), "fetching a room's log")
 
-    async def members_of(self, conversation: Conversation) -> Mapping[str, int]:
-        """The present members of a room, with the versions of their device lists. Raises Refused, LinkLost."""
-        known = conversation.present_members()
-        if known is not None:
-            return known
-        room = conversation.room
-        reply = await self.request(m.Members(room=room))
-        conversation.members = {member.user: member.version for member in reply.members}
-        conversation.online = {member.user for member in reply.members if member.online}
-        conversation.members_head = reply.head
-        conversation.head = max(conversation.head, reply.head)
-        return conversation.members
+    async def _bring(self, conversation: Conversation, events: int) -> None:
+        with contextlib.suppress(Refused, LinkLost):
+            await self.book.reach(conversation, events)
+
+    async def _appeared(self, room: str) -> None:
+        """A room that another device of this account entered: taken up from where its messages come to this one too."""
+        with contextlib.suppress(Refused, LinkLost, InvalidKey), self.entering(room):
+            found = await self.book.look(room)
+            if not self._in_by_log(found):
+                return  # the server's word alone lets nobody in
+            # A history does not say where a room stands in which nothing was said since.
+            reply: m.SyncOk = await self.request(m.Sync(epoch=self._epoch or None, since={room: 0}))
+            state = next((state for state in reply.conversations if state.room == room), None)
+            if state is None or state.id != found.id:
+                return  # it was left again meanwhile
+            found.first, found.read = state.first, state.read
+            found.restart(*state.start)
+            await self._take_up_room(found)
+            entered = next((one.event for one in reversed(found.events) if one.event.by == self.user), None)
+            if self.inbox is not None and entered is not None:
+                self.inbox.put(lambda: self.show(Membership(found.title, entered.by, what_happened(entered))))
+
+    @contextlib.contextmanager
+    def entering(self, room: str) -> Iterator[None]:
+        """While this account is on its way into a room, what comes from there waits."""
+        self._entering.setdefault(room, [])
+        try:
+            yield
+        finally:
+            for event in self._entering.pop(room, []):
+                if self.conversations.get(room) is not None:
+                    self.link_event(event)
+
+    def room_event(self, conversation: Conversation, signed: SignedEvent) -> None:
+        """An event was taken in as it happened: said in its turn, and one's own end there taken note of."""
+        event = signed.event
+        self.shown(conversation)
+        if self.inbox is None or self.account is None:
+            return
+        here = event.dev == self.account.keys.dev and isinstance(event, (Create, Join, Leave))  # its answer says it
+        if not here:
+            self.inbox.put(lambda: self.show(Membership(conversation.title, event.by, what_happened(event))))
+        log = conversation.log
+        if log is not None and not log.role(self.user, self.account.own.ik):
+            self.inbox.put(lambda: self._put_out(conversation, quietly=here))
+
+    def log_fetched(self, conversation: Conversation) -> None:
+        """A log was brought to where the server has it: one's own end there may be among what was not told."""
+        log = conversation.log
+        if self.inbox is None or self.account is None or log is None:
+            return
+        if not log.role(self.user, self.account.own.ik):
+            self.inbox.put(lambda: self._put_out(conversation, quietly=False))
+
+    def _in_by_log(self, conversation: Conversation) -> bool:
+        """Whether this account is a member of a room, by its log."""
+        account, log = self.account, conversation.log
+        return account is not None and log is not None and bool(log.role(account.user, account.own.ik))
+
+    def _put_out(self, conversation: Conversation, *, quietly: bool) -> None:
+        if self.conversations.get(conversation.room) is not conversation:
+            return
+        if quietly:
+            self.conversations.drop(conversation.room)
+        else:
+            self._lose(conversation)
+        self._check_synced()  # it may have been the last one that was waited for
+
+    def _presence(self, event: m.PresenceEvent) -> None:
+        """Shown by /members; a line for each would bury the talk."""
+        conversation = self.conversations.get(event.room)
+        if conversation is not None:
+            (conversation.online.add if event.online else conversation.online.discard)(event.user)
+
+    def alarm(self, conversation: Conversation, reason: str) -> None:
+        """Something does not check out: sending there waits for a word."""
+        if conversation.stop(reason) and conversation.kept:
+            self.shown(conversation)
+            self.show(
+                Failure(
+                    f"[{conversation.title}] {reason[:1].upper()}{reason[1:]}. Sending there is stopped. Compare with"
+                    f" the others by another way; /continue {conversation.title} goes on all the same.",
+                    Exit.UNTRUSTED,
+                )
+            )
+
+    async def act(self, conversation: Conversation, make: Callable[[Any], AnyEvent]) -> m.ActOk:
+        """Signs an act by this device and has the server take it in. Raises Refused, InvalidKey, LinkLost."""
+        assert self.account is not None
+        return await self.book.act(conversation, make, self.account.keys.device)
+
+    async def enter_room(self, conversation: Conversation, done: m.ActOk) -> None:
+        """One is in a room now: its messages come from here on."""
+        conversation.first = done.start[0]
+        conversation.restart(*done.start)
+        await self._take_up_room(conversation)
+        await self.book.reach(conversation, done.events, done.link)
+
+    async def _take_up_room(self, conversation: Conversation) -> None:
+        known = self.conversations.known(conversation.id)
+        if known is not None:  # also of one that was left meanwhile: no message of before comes as a new one
+            conversation.reader.chains = known.reader.chains
+        conversation.reader.user = self.user
+        conversation.live = True
+        conversation.label = self.conversations.label(conversation.room, conversation.id)
+        self.conversations.add(conversation)
+        await self.book.adopt(conversation)
+        await self.pin_name(conversation)
+        self.shown(conversation)
+
+    async def go_on(self, conversation: Conversation) -> None:
+        """The owner's word: what did not check out there is put up with, and what waits is sent.
+
+        The transcript goes on from what the server shows now; pins, chains and the log never go back.
+        """
+        if conversation.stopped:
+            conversation.stopped.clear()
+            conversation.audiences.clear()
+            await self._believe(conversation)
+        self.shown(conversation)
+        if self.outbox is not None:
+            self.outbox.go_on(conversation.title)
+
+    async def _believe(self, conversation: Conversation) -> None:
+        """The transcript goes on, at the newest message shown, as the server says it is now: nothing is passed over."""
+        for _ in range(_TRIES):
+            seq = conversation.cursor
+            page: m.HistoryOk = await self.request(m.History(room=conversation.room, before=seq + 1, limit=1))
+            if conversation.cursor != seq:
+                continue  # more was shown meanwhile
+            if page.messages and page.start is not UNSET:
+                (newest,) = page.messages
+                conversation.restart(*page.start)
+                link, package = conversation.reader.link_at(newest.events) or "", newest.package
+                conversation.reader.transcript.advance(newest.seq, link, message_id(package.hdr, package.bind))
+            return
+
+    async def accepted(self, user: str, ik: bytes) -> None:
+        """The owner's word about somebody's identity, for the backup."""
+        await self.keep([("accepted", user, b64(ik))], [])
+
+    def took_keys(self) -> None:
+        """The account has a newer RSA key, made here."""
+        if self.people is not None and self.account is not None:
+            self.people.meet_self(self.account.own, fresh=True)
+        if self.inbox is not None and self.account is not None:
+            self.inbox.use(self.account.keys.by_kid())
+
+    def progress(self, done: int, total: int) -> None:
+        """How far a long job is."""
+        self._work = f"{done} of {total}" if done < total else ""
+        self._tell_status()
 
     async def prepare(self, conversation: Conversation) -> None:
-        """Gets members and keys of a room, so that the first message leaves at once; says whose identity changed."""
-        with contextlib.suppress(IdentityChanged, InvalidKey):  # both were said; sending says it again
-            await self._readers(conversation)
+        """Gets the keys of a room's members, so that the first message leaves at once; says whose identity changed."""
+        await self._post.prepare(conversation)
 
-    async def _readers(self, conversation: Conversation) -> dict[str, Any]:
-        assert self.people is not None and self.account is not None
-        members = await self.members_of(conversation)
-        others = [user for user in members if user != self.user]
-        older = [user for user in others if (known := self.people.known(user)) and known.version < members[user]]
-        self.people.forget(older)
-        readers = await self.people.keys_of(others)
-        readers[self.user] = self.account.own
-        return readers
+    async def renew_own(self) -> None:
+        """Fetches this account's own keys: another device changed them. Raises Refused, LinkLost."""
+        reply = await self._fetch_keys((self.user,))
+        if self.user in reply.keys:
+            self._own_news(reply.keys[self.user])
 
     # --- outbox.Host ------------------------------------------------------------------------------------------------
 
     def can_send(self, where: str) -> bool:
         """Whether there is a connection that has caught up."""
-        return self._synced and self.link is not None and self.link.protocol is not None
+        return self.synced and self.link is not None and self.link.protocol is not None
 
-    async def seal(self, where: str, text: str) -> tuple[m.Package, int]:
-        """Seals for the present members of a room, or for one person and oneself."""
-        assert self.people is not None and self.account is not None
-        head = 0
-        if where.startswith("@"):
-            user = where[1:]
-            if self.people.known(user) is None:
-                await slash.meet(self, user)
-            readers = dict(await self.people.keys_of([user]))
-            readers[self.user] = self.account.own
-        else:
-            conversation = self.conversations.get(where)
-            if conversation is None:
-                raise LinkLost("the room is not there yet") if not self._synced else slash.not_in(where)
-            readers = await self._readers(conversation)
-            head = conversation.members_head
-        if len(readers) > _SEAL_IN_THREAD:
-            sealed = await self.run(seal, text, list(readers.values()))
-        else:
-            sealed = seal(text, readers.values())
-        package = m.Package(
-            encrypted_message=sealed.encrypted_message,
-            encrypted_keys=dict(sealed.encrypted_keys),
-            kids=dict(sealed.kids),
-        )
-        return package, head
+    async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
+        """See `post.Post.seal`."""
+        return await self._post.seal(entry, turn)
 
     async def transmit(self, entry: Entry) -> m.SendOk:
         """Sends one sealed message."""
-        package = entry.package
-        assert package is not None
-        if entry.where.startswith("@"):
-            user = entry.where[1:]
-            reply = await self.request(m.Pm(user=user, mid=entry.mid, ctr=entry.ctr, package=package))
-        else:
-            reply = await self.request(
-                m.Send(room=entry.where, mid=entry.mid, ctr=entry.ctr, head=entry.head, package=package)
-            )
-        ok: m.SendOk = reply
-        return ok
+        return await self._post.transmit(entry)
+
+    async def renew(self, entry: Entry, refusal: Refused) -> bool:
+        """See `post.Post.renew`."""
+        return await self._post.renew(entry, refusal)
+
+    def proven(self, sealed: Sealed, refusal: Refused) -> Turn | None:
+        """See `post.Post.proven`."""
+        return self._post.proven(sealed, refusal)
 
     async def keep(self, puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> None:
         """Writes records of the account."""
@@ -574,21 +765,23 @@ class ChatCore:
     def sent(self, entry: Entry, reply: m.SendOk) -> None:
         """A message is stored: it is shown in its place among the others."""
         peer = entry.where[1:] if entry.where.startswith("@") else None
-        if peer is not None and self.conversations.get(reply.room) is None:
-            self.conversations.ensure(reply.room, peer).live = True
-        if self.inbox is not None:
-            self.inbox.put(OwnMessage(reply.room, peer, reply.seq, entry.text))
+        sealed, account = entry.sealed, self.account
+        if self.inbox is not None and sealed is not None and account is not None:
+            # Where it went is what was signed, whatever the server says it stored.
+            conversation = self.conversations.labelled(entry.where)
+            if peer is not None:
+                conversation = self.conversations.get(sealed.conversation)
+                if conversation is None:
+                    conversation = self.conversations.ensure(sealed.conversation, peer)
+                    conversation.reader.user = self.user
+                    conversation.live = True
+            if conversation is not None and conversation.id == sealed.conversation:
+                events = reply.events if peer is None else 0
+                own = OwnMessage(
+                    conversation.room, peer, reply.seq, events, sealed.ctr, sealed.id, account.keys.dev, entry.text
+                )
+                self.inbox.put(own)
         self._tell_status()
-
-    def stale(self, where: str, users: tuple[str, ...]) -> None:
-        """Members or keys are to be asked for again."""
-        conversation = self.conversations.get(where)
-        if conversation is not None:
-            conversation.members = None
-            conversation.members_head = -1
-        if self.people is not None:
-            named = users or ((where[1:],) if where.startswith("@") else ())
-            self.people.forget(named)
 
     def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
         """A message was refused, or waits for its author's word."""
@@ -609,12 +802,13 @@ class ChatCore:
         if conversation is None and is_private(message.room) and message.to is not UNSET:
             peer = message.to if message.sender == self.user else message.sender
             conversation = self.conversations.ensure(message.room, peer)
+            conversation.reader.user = self.user
             conversation.live = True
         return conversation
 
-    def shown(self, conversation: Conversation) -> None:
-        """A cursor moved; it is noted a little later, with others."""
-        self._unsaved[conversation.room] = conversation
+    def shown(self, conversation: Conversation, device: str = "") -> None:
+        """A cursor moved, and that device's chain; it is noted a little later, with others."""
+        self._unsaved.setdefault(conversation, set()).update(filter(None, [device]))
         if self._saving is None:
             self._saving = self.reactor.callLater(_SAVE_SECONDS, self._save_now)
 
@@ -628,10 +822,26 @@ class ChatCore:
 
     async def _keep_shown(self) -> dict[str, int]:
         unsaved, self._unsaved = self._unsaved, {}
-        read = {room: conversation.cursor for room, conversation in unsaved.items()}
-        if read:
-            await self.keep([("cursor", room, seq) for room, seq in read.items()], [])
-        return read
+        counts = {conversation: len(conversation.events) for conversation in unsaved}
+        puts: list[tuple[str, str, Any]] = []
+        for conversation, devices in unsaved.items():
+            puts.append(("conv", conversation.id, conversation.record()))
+            puts += self.book.unsaved(conversation)
+            chains = conversation.reader.chains
+            puts += [("chain", f"{conversation.id} {dev}", chains[dev].to_fields()) for dev in devices & chains.keys()]
+        try:
+            if puts:
+                await self.keep(puts, [])
+        except CannotKeep:
+            for conversation, devices in unsaved.items():
+                self._unsaved.setdefault(conversation, set()).update(devices)
+            raise
+        for conversation, count in counts.items():
+            self.book.saved(conversation, count)
+        moved = [conversation for conversation in unsaved if conversation.cursor > conversation.read]
+        for conversation in moved:
+            conversation.read = conversation.cursor
+        return {conversation.room: conversation.cursor for conversation in moved}
 
     async def _tell_read(self, read: Mapping[str, int]) -> None:
         for room, seq in read.items():
@@ -642,7 +852,7 @@ class ChatCore:
         """A message of this account is in the history: if it waited here, it is done."""
         entry = None if self.outbox is None else self.outbox.seen(mid)
         if entry is not None and self.inbox is not None:
-            self.inbox.put(lambda: entry.settle(Exit.OK))
+            self.inbox.shown().addCallback(lambda _: entry.settle(Exit.OK))  # also where nothing is shown any more
 
     def mark_of(self, user: str) -> str:
         """ "changed" beside the name of somebody whose identity did."""
@@ -652,15 +862,15 @@ class ChatCore:
 
     async def missing(self, room: str, after: int, before: int) -> Sequence[m.StoredMessage]:
         """Messages between two places."""
-        found: list[m.StoredMessage] = []
-        for _ in range(_MISSING_PAGES):
-            at = after
-            page = await self.request(m.History(room=room, after=at, limit=limits.HISTORY_MAX))
-            found += [message for message in page.messages if message.seq < before]
-            after = max([at, *(message.seq for message in page.messages)])
-            if not page.more or not at < after < before - 1:
-                break
-        return found
+        return await self._desk.missing(room, after, before)
+
+    async def prepare_reading(self, conversation: Conversation, messages: Sequence[m.StoredMessage]) -> None:
+        """See `desk.Desk.prepare`."""
+        await self._desk.prepare(conversation, messages)
+
+    async def prepare_audiences(self, conversation: Conversation, examined: Sequence[Examined]) -> None:
+        """See `desk.Desk.audiences`."""
+        await self._desk.audiences(conversation, examined)
 
     # --- people -----------------------------------------------------------------------------------------------------
 
@@ -673,3 +883,12 @@ class ChatCore:
 
     def _say_of_people(self, text: str) -> None:
         self.notice(text)
+
+
+def _by_conversation(records: Records, kind: str) -> dict[str, dict[str, Any]]:
+    """Records that are filed as a conversation's id and a rest: by id, then by the rest."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, record in records.get(kind, {}).items():
+        id, _, rest = name.partition(" ")
+        found.setdefault(id, {})[rest] = record
+    return found

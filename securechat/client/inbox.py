@@ -1,7 +1,7 @@
-"""The inbox: everything that is shown goes through here, so that it is shown once and in order.
+"""The inbox: everything that is shown goes through here, so that it is shown once, in order, and judged first.
 
-Opening a message costs 4 ms of RSA, so messages are opened in a thread, many at a time; what came between them (who
-joined, own messages acknowledged) waits its turn in the same queue.
+Opening a message costs 4 ms of RSA, so messages are examined in a thread, many at a time; what came between them (who
+joined, own messages acknowledged) waits its turn in the same queue. Judging them is the reactor's work, one by one.
 """
 
 from __future__ import annotations
@@ -16,37 +16,39 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from securechat.client.conversations import Conversation
-from securechat.client.display import BEFORE_JOIN, not_shown
+from securechat.client.display import not_shown
+from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.client.view import Item, PrivateMessage, RoomMessage, Unshown
-from securechat.crypto.envelope import open_package
-from securechat.errors import Refused, Undecryptable
+from securechat.crypto.envelope import Delivered, Examined, examine
+from securechat.crypto.findings import Finding
+from securechat.crypto.identity import Device
+from securechat.crypto.reading import ConversationReader, Found, Verdict
+from securechat.errors import Refused
 from securechat.wire import messages as m
 
-BATCH: Final = 64  # messages opened in one visit to the thread
+BATCH: Final = 64  # messages examined in one visit to the thread
+STEP: Final = 16  # messages of a history examined between two looks at the progress
 
 
 @dataclass(frozen=True, slots=True)
 class OwnMessage:
-    """A message of this very client, acknowledged; its text is known."""
+    """A message of this very client, acknowledged; its text is known, and what it signed."""
 
     room: str
     peer: str | None
     seq: int
+    events: int
+    ctr: int
+    id: str
+    device: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A message with its text, or with the reason why there is none."""
-
-    message: m.StoredMessage
-    text: str = ""
-    reason: str = ""
 
 
 class Host(Protocol):
     """What the inbox needs of the core."""
+
+    people: People | None
 
     @property
     def user(self) -> str:
@@ -58,8 +60,8 @@ class Host(Protocol):
     def show(self, item: Item) -> None:
         """Shows an item."""
 
-    def shown(self, conversation: Conversation) -> None:
-        """A conversation's cursor moved."""
+    def shown(self, conversation: Conversation, device: str) -> None:
+        """A conversation's cursor moved, and the chain of that device perhaps."""
 
     def own_came_back(self, mid: str) -> None:
         """A message of this account was seen in the history."""
@@ -67,8 +69,17 @@ class Host(Protocol):
     def mark_of(self, user: str) -> str:
         """What to say of somebody beside their name, or ""."""
 
+    def alarm(self, conversation: Conversation, reason: str) -> None:
+        """Sending there waits for a word."""
+
     async def missing(self, room: str, after: int, before: int) -> Sequence[m.StoredMessage]:
         """Messages between two places, from the server. Raises Refused, LinkLost."""
+
+    async def prepare_reading(self, conversation: Conversation, messages: Sequence[m.StoredMessage]) -> None:
+        """Fetches what judging messages needs: log, devices of their authors. Raises LinkLost."""
+
+    async def prepare_audiences(self, conversation: Conversation, examined: Sequence[Examined]) -> None:
+        """Fetches whom messages were sealed for, and those people's keys. Raises LinkLost."""
 
 
 Job = m.StoredMessage | OwnMessage | Callable[[], None]
@@ -93,6 +104,10 @@ class Inbox:
         self._stopped = False
         self._unshown: Unshown | None = None  # the last item, if one like it may follow
         self._waiters: list[Deferred[None]] = []
+
+    def use(self, keys: Mapping[str, Any]) -> None:
+        """The account has other RSA keys from now on."""
+        self._keys = keys
 
     def put(self, job: Job) -> None:
         """Queues something to show, or a call to make once all before it was shown."""
@@ -133,23 +148,65 @@ class Inbox:
         self._start()
 
     async def _work(self) -> None:
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        while self._queue and not self._stopped:
+            batch = deque(self._queue.popleft() for _ in range(min(BATCH, len(self._queue))))
             messages = [job for job in batch if isinstance(job, m.StoredMessage)]
-            opened = deque(await self.open_all(messages) if messages else ())
+            judging = False
             try:
-                for job in batch:
-                    if self._stopped:
-                        return
+                examined = deque(await self._examined(messages))
+                judging = True
+                while batch and not self._stopped:
+                    job = batch.popleft()
                     if isinstance(job, m.StoredMessage):
-                        await self._show(opened.popleft())
+                        await self._show(job, examined.popleft())
                     elif isinstance(job, OwnMessage):
                         await self._show_own(job)
                     else:
                         self._say(None)
                         job()
+            except LinkLost:
+                judging = False
             finally:
                 self._say(None)
+                if not self._stopped:
+                    # Where the link or the thread broke, what was not judged comes again by `sync` or is missed and
+                    # fetched by what comes next. Whoever waits for something else must not wait for ever.
+                    self._queue.extendleft(reversed([job for job in batch if judging or callable(job)]))
+
+    async def _examined(self, messages: Sequence[m.StoredMessage]) -> Sequence[Examined | None]:
+        """Each message examined, with what judging it needs at hand; None: of a conversation this account is not in."""
+        by_conversation: dict[str, tuple[Conversation, list[m.StoredMessage]]] = {}
+        for message in messages:
+            conversation = self._host.conversation_of(message)
+            if conversation is not None and message.seq > conversation.cursor:
+                by_conversation.setdefault(message.room, (conversation, []))[1].append(message)
+        found: dict[tuple[str, int], Examined] = {}
+        for conversation, some in by_conversation.values():
+            for examined in await self.examine(conversation, some):
+                found[examined.message.room, examined.message.seq] = examined
+        return [found.get((self._id(message), message.seq)) for message in messages]
+
+    def _id(self, message: m.StoredMessage) -> str:
+        conversation = self._host.conversation_of(message)
+        return message.room if conversation is None else conversation.id
+
+    async def examine(self, conversation: Conversation, messages: Sequence[m.StoredMessage]) -> Sequence[Examined]:
+        """Examines messages of one conversation in a thread, whether they open or not. Raises LinkLost."""
+        await self._host.prepare_reading(conversation, messages)
+        user, people = self._host.user, self._people()
+        work = [
+            (delivered(message, conversation.id, user), people.device(message.sender, message.device))
+            for message in messages
+        ]
+        examined: Sequence[Examined] = await self._run(examine_all, work, self._keys) if work else ()
+        if self._host.people is people:
+            await self._host.prepare_audiences(conversation, examined)
+        return examined
+
+    def _people(self) -> People:
+        if self._host.people is None:
+            raise LinkLost("the account was left meanwhile")
+        return self._host.people
 
     def _say(self, item: Item | None) -> None:
         """Shows an item, a run of those that did not open as one line; None: shows what is held back for that."""
@@ -163,32 +220,35 @@ class Inbox:
         for each in folded:
             self._host.show(each)
 
-    async def open_all(self, messages: Sequence[m.StoredMessage]) -> Sequence[Opened]:
-        """Opens messages in a thread; never raises for one that does not open."""
-        opened: Sequence[Opened] = await self._run(open_messages, self._host.user, messages, self._keys)
-        return opened
-
-    async def _show(self, opened: Opened) -> None:
-        message = opened.message
+    async def _show(self, message: m.StoredMessage, examined: Examined | None) -> None:
         conversation = self._host.conversation_of(message)
         if message.sender == self._host.user:
             self._host.own_came_back(message.mid)
         if conversation is None or message.seq <= conversation.cursor:
             return
-        if not await self._filled(conversation, message.seq):
-            return
-        self._say(to_item(opened, conversation, self._host.user, self._host.mark_of(message.sender)))
-        conversation.cursor = message.seq
-        self._host.shown(conversation)
+        if examined is None:
+            (examined,) = await self.examine(conversation, [message])
+        if await self._filled(conversation, message.seq):
+            self._say(self._judged(conversation, examined))
+
+    def _judged(self, conversation: Conversation, examined: Examined) -> Item:
+        """A message judged and taken in: how it is shown."""
+        people, message = self._people(), examined.message
+        verdict = conversation.reader.receive(examined, people, conversation.audiences.get)
+        for found in verdict.alarms:
+            self._host.alarm(conversation, found.text)
+        self._host.shown(conversation, message.device)
+        return to_item(examined, verdict, conversation, self._host.user, self._host.mark_of(message.sender))
 
     async def _filled(self, conversation: Conversation, before: int) -> bool:
         """Fetches what is missing before a message. The server streams without gaps; this is for when it does not.
 
         Returns:
-            Whether the message is next: not if the connection broke. Then all of it comes again by `sync`.
+            Whether the message is next: not if the connection broke, when all of it comes again by `sync`; nor if the
+            conversation went on without it meanwhile.
         """
-        if before <= conversation.cursor + 1:
-            return True
+        if self._stopped or before <= conversation.cursor + 1:
+            return not self._stopped and before == conversation.cursor + 1
         found: Sequence[m.StoredMessage] = ()
         try:
             found = await self._host.missing(conversation.room, conversation.cursor, before)
@@ -196,66 +256,133 @@ class Inbox:
             return False
         except Refused:
             pass  # said below, with their number
-        all_opened = await self.open_all(found)
+        for examined in await self.examine(conversation, found):
+            if self._stopped:
+                return False
+            lost = examined.message.seq - conversation.cursor - 1
+            if lost >= 0 and examined.message.seq < before:
+                self._not_given(conversation, lost)
+                self._say(self._judged(conversation, examined))
         if self._stopped:
             return False
-        items: list[Item] = []
-        for opened in all_opened:
-            lost = opened.message.seq - conversation.cursor - 1
-            if lost >= 0 and opened.message.seq < before:
-                items += self._not_given(conversation, lost)
-                mark = self._host.mark_of(opened.message.sender)
-                items.append(to_item(opened, conversation, self._host.user, mark))
-                conversation.cursor = opened.message.seq
-        items += self._not_given(conversation, before - conversation.cursor - 1)
-        conversation.cursor = before - 1
-        for item in items:
-            self._say(item)
-        return True
+        self._not_given(conversation, before - conversation.cursor - 1)
+        return before == conversation.cursor + 1
 
-    @staticmethod
-    def _not_given(conversation: Conversation, count: int) -> list[Item]:
-        return [Unshown(conversation.title, count, not_shown("the server did not give them"))] if count else []
+    def _not_given(self, conversation: Conversation, count: int) -> None:
+        if count > 0:
+            self._say(Unshown(conversation.title, count, not_shown("the server did not give them")))
+            transcript = conversation.reader.transcript
+            conversation.restart(transcript.seq + count, transcript.th)
 
     async def _show_own(self, own: OwnMessage) -> None:
         message = m.StoredMessage(
-            room=own.room, seq=own.seq, sender=self._host.user, device="", mid="", ts=0,
-            package=m.Package(encrypted_message="", encrypted_keys={}, kids={}),
+            room=own.room, seq=own.seq, sender=self._host.user, device=own.device, mid="", ts=0, events=own.events,
+            package=m.Package(encrypted_message="", encrypted_keys={}, kids={}, hdr=b"", bind=b"", sig=b""),
             to=UNSET if own.peer is None else own.peer,
         )  # fmt: skip
         conversation = self._host.conversation_of(message)
         if conversation is None or own.seq <= conversation.cursor:
             return
+        await self._host.prepare_reading(conversation, [message])
         if not await self._filled(conversation, own.seq):
             return
-        self._say(to_item(Opened(message, own.text), conversation, self._host.user, ""))
-        conversation.cursor = own.seq
-        self._host.shown(conversation)
+        conversation.reader.own(own.seq, own.events, own.device, own.ctr, own.id)
+        if conversation.peer is not None:
+            self._say(PrivateMessage(conversation.peer, own.text, True))
+        else:
+            self._say(RoomMessage(conversation.label, self._host.user, own.text))
+        self._host.shown(conversation, own.device)
+
+    # --- history ----------------------------------------------------------------------------------------------------
+
+    async def page(
+        self,
+        conversation: Conversation,
+        pages: Sequence[m.HistoryOk],
+        progress: Callable[[int, int], None],
+    ) -> Sequence[Item]:
+        """Pages of a history, oldest first, as they are shown; checked in themselves and against what was seen.
+
+        Args:
+            progress: told how many of how many messages have been opened.
+        """
+        messages = [message for page in pages for message in page.messages]
+        starts = {page.messages[0].seq: page.start for page in pages if page.messages and page.start is not UNSET}
+        examined: list[Examined] = []
+        for at in range(0, len(messages), STEP):
+            examined += await self.examine(conversation, messages[at : at + STEP])
+            progress(len(examined), len(messages))
+        items: list[Item] = []
+        reader: ConversationReader | None = None
+        people = self._people()
+        forked = False
+        for each in examined:
+            seq = each.message.seq
+            if reader is None or seq != reader.transcript.seq + 1:
+                start = starts.get(seq)
+                if start is None or start[0] != seq - 1:
+                    forked = True
+                    start = (seq - 1, conversation.reader.transcript.th)
+                reader = conversation.reader.elsewhere(*start)
+            verdict = reader.receive(each, people, conversation.audiences.get)
+            known = conversation.reader.transcript.at(seq)
+            forked = forked or (known is not None and known != reader.transcript.th)
+            mark = self._host.mark_of(each.message.sender)
+            items.append(to_item(each, verdict, conversation, self._host.user, mark, timed=True))
+        if forked:
+            self._host.alarm(conversation, "the history the server gives now is not the one you saw before")
+        return fold(items)
 
 
-def open_messages(user: str, messages: Sequence[m.StoredMessage], keys: Mapping[str, Any]) -> Sequence[Opened]:
-    """Opens messages with one's own entries; blocking, 4 ms each."""
-    opened = []
-    for message in messages:
-        package = message.package
-        wrapped, kid = package.encrypted_keys.get(user), package.kids.get(user)
-        try:
-            opened.append(Opened(message, open_package(package.encrypted_message, wrapped, kid, keys)))
-        except Undecryptable as error:
-            opened.append(Opened(message, reason=str(error)))
-    return opened
+def delivered(message: m.StoredMessage, conversation: str, user: str) -> Delivered:
+    """A message as the checks take it, with the reader's own entry."""
+    package = message.package
+    return Delivered(
+        room=conversation,
+        seq=message.seq,
+        sender=message.sender,
+        device=message.device,
+        mid=message.mid,
+        ts=message.ts,
+        events=message.events,
+        token=package.encrypted_message,
+        hdr=package.hdr,
+        bind=package.bind,
+        sig=package.sig,
+        wrapped=package.encrypted_keys.get(user),
+        kid=package.kids.get(user),
+    )
 
 
-def to_item(opened: Opened, conversation: Conversation, user: str, mark: str, *, timed: bool = False) -> Item:
-    """How one message is shown."""
-    message = opened.message
+def examine_all(work: Sequence[tuple[Delivered, Device | None]], keys: Mapping[str, Any]) -> Sequence[Examined]:
+    """Examines messages; blocking, 4.5 ms each."""
+    return [examine(message, device, keys) for message, device in work]
+
+
+def to_item(
+    examined: Examined, verdict: Verdict, conversation: Conversation, user: str, mark: str, *, timed: bool = False
+) -> Item:
+    """How one message is shown: its text, flagged, or a line that says why not and what to do."""
+    message = examined.message
+    if verdict.hidden is not None:
+        return Unshown(conversation.title, 1, _why(verdict.hidden, changed=bool(mark)))
     at = message.ts if timed else None
-    if opened.reason:
-        before = message.seq <= conversation.first and not message.package.encrypted_keys
-        return Unshown(conversation.title, 1, BEFORE_JOIN if before else not_shown(opened.reason))
+    marks = "; ".join([*filter(None, [mark]), *map(_said, verdict.flags)])
     if conversation.peer is not None:
-        return PrivateMessage(conversation.peer, opened.text, message.sender == user, at, mark)
-    return RoomMessage(conversation.room, message.sender, opened.text, at, mark)
+        return PrivateMessage(conversation.peer, examined.text, message.sender == user, at, marks)
+    return RoomMessage(conversation.label, message.sender, examined.text, at, marks)
+
+
+def _said(found: Found) -> str:
+    return f"{found.text} ({found.cure})" if found.cure else found.text
+
+
+def _why(found: Found, *, changed: bool) -> str:
+    if found.finding is Finding.IDENTITY_CHANGED and not changed:  # it is settled which identity counts
+        return not_shown(f"signed by another identity of {found.who} than the one you know")
+    if found.finding is Finding.BEFORE_JOIN:
+        return f"message{{s}} {found.text}"
+    return not_shown(_said(found))
 
 
 def fold(items: Sequence[Item]) -> list[Item]:

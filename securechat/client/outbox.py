@@ -7,7 +7,7 @@ very bytes under the same mid. One message of a conversation is under way at a t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -17,17 +17,20 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from securechat.client.people import IdentityChanged
+from securechat.client.held import Held
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
 from securechat.errors import (
+    BAD_AUDIENCE,
     BAD_SESSION,
     BUSY,
+    CTR_BEHIND,
     DEVICE_FIRST,
     FULL,
     LOGIN_FIRST,
     OUT_OF_TURN,
     RATE_LIMITED,
+    STALE_HEAD,
     STALE_KEYS,
     TRY_AGAIN,
     Exit,
@@ -37,9 +40,44 @@ from securechat.errors import (
 from securechat.wire import messages as m
 
 _RETRY: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
+_RESEAL: Final = frozenset({BAD_AUDIENCE, STALE_HEAD, STALE_KEYS})  # nothing was stored, and other bytes may do
 _LATER: Final = frozenset({BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST})  # about the connection, not the message
 _RETRY_SECONDS: Final = 5.0  # where the server names no time
 _RESEALS: Final = 20  # in a row, of one message, before a pause
+
+
+class LostMessages(Held):
+    """The server does not have what it acknowledged, though it says that it lost nothing."""
+
+    def __init__(self, where: str, expected: int) -> None:
+        super().__init__(
+            f"The server says that your next message to {where} is number {expected}. That does not fit what it"
+            " acknowledged before: it lost messages, or it lies. What you wrote waits. Ask its operator: once a"
+            " restored backup is announced as one, it goes on by itself. /audit shows what else differs."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """This device's last stored message in a conversation: its number, 0 if none, and its id, "" if none."""
+
+    ctr: int = 0
+    id: str = ""
+
+    @classmethod
+    def from_record(cls, record: Any) -> Turn:
+        """Reads a record of the local store."""
+        return cls(int(record[0]), str(record[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A message with its bytes: the conversation they are for, their number in it, and their id."""
+
+    package: m.Package
+    conversation: str
+    ctr: int
+    id: str
 
 
 @dataclass(eq=False)
@@ -49,7 +87,8 @@ class Entry:
     Attributes:
         number: its place among all that was typed.
         where: a room, or ``@user``.
-        package, head, ctr: once it is sealed; bytes that a resend repeats.
+        sealed: once it is; a resend repeats these very bytes.
+        seen: who was in a private room when it was typed; None elsewhere.
         done: fires with the exit status once it is stored, refused, or must wait for its author's word.
         reseals: refusals in a row that asked for other bytes.
         delayed: whether its author was told that the server asks for patience.
@@ -59,27 +98,33 @@ class Entry:
     where: str
     text: str
     mid: str
-    package: m.Package | None = None
-    head: int = 0
-    ctr: int = 0
+    seen: tuple[str, ...] | None = None
+    sealed: Sealed | None = None
     done: Deferred[Exit] = field(default_factory=Deferred)
     reseals: int = 0
     delayed: bool = False
 
     def record(self) -> dict[str, Any]:
         """For the local store."""
-        package = None if self.package is None else msgspec.json.encode(self.package).decode("ascii")
+        sealed = self.sealed
         return {
-            "where": self.where, "text": self.text, "mid": self.mid, "package": package, "head": self.head,
-            "ctr": self.ctr,
+            "where": self.where,
+            "text": self.text,
+            "mid": self.mid,
+            "seen": self.seen,
+            "sealed": sealed
+            and [
+                msgspec.json.encode(sealed.package).decode("ascii"), sealed.conversation, sealed.ctr, sealed.id
+            ],
         }  # fmt: skip
 
     @classmethod
     def from_record(cls, number: int, record: dict[str, Any]) -> Entry:
         """Reads `record`."""
-        entry = cls(number, record["where"], record["text"], record["mid"], head=record["head"], ctr=record["ctr"])
-        if record["package"] is not None:
-            entry.package = msgspec.json.decode(record["package"], type=m.Package)
+        seen, sealed = record["seen"], record["sealed"]
+        entry = cls(number, record["where"], record["text"], record["mid"], None if seen is None else tuple(seen))
+        if sealed is not None:
+            entry.sealed = Sealed(msgspec.json.decode(sealed[0], type=m.Package), *sealed[1:])
         return entry
 
     def settle(self, status: Exit) -> None:
@@ -107,8 +152,15 @@ class Host(Protocol):
     def can_send(self, where: str) -> bool:
         """Whether there is a connection that has caught up."""
 
-    async def seal(self, where: str, text: str) -> tuple[m.Package, int]:
-        """Seals for the present members; with the head. Raises IdentityChanged, InvalidKey, Refused, LinkLost."""
+    async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
+        """Seals for the present readers, as the next message of this device there.
+
+        Args:
+            turn: this device's last message in a conversation, by its id.
+
+        Raises:
+            Held, InvalidKey, Refused, LinkLost.
+        """
 
     async def transmit(self, entry: Entry) -> m.SendOk:
         """Sends. Raises Refused, LinkLost."""
@@ -119,8 +171,11 @@ class Host(Protocol):
     def sent(self, entry: Entry, reply: m.SendOk) -> None:
         """A message is stored at the server."""
 
-    def stale(self, where: str, users: tuple[str, ...]) -> None:
-        """Members of a conversation (and the keys of these users) are to be asked for again."""
+    async def renew(self, entry: Entry, refusal: Refused) -> bool:
+        """Learns what a refusal says that the client lacks; whether other bytes are called for. Raises LinkLost."""
+
+    def proven(self, sealed: Sealed, refusal: Refused) -> Turn | None:
+        """This device's newest message, from the server's proof; None where it proves nothing."""
 
     def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
         """A message was refused for good, or waits for its author's word."""
@@ -133,15 +188,15 @@ class Outbox:
     """What was typed and is not stored at the server yet.
 
     Args:
-        counters: by conversation, the number of this device's last stored message.
+        turns: by conversation id, this device's last stored message.
     """
 
     log = Logger()
 
-    def __init__(self, host: Host, clock: IReactorTime, counters: dict[str, int]) -> None:
+    def __init__(self, host: Host, clock: IReactorTime, turns: dict[str, Turn]) -> None:
         self._host = host
         self._clock = clock
-        self._counters = counters
+        self._turns = turns
         self._queues: dict[str, list[Entry]] = {}
         self._keeping: list[Entry] = []  # typed, and not on disk yet: whoever leaves waits for these too
         self._running: set[str] = set()
@@ -177,9 +232,9 @@ class Outbox:
         self._tell_idle()
         return done
 
-    async def put(self, where: str, text: str) -> Entry:
+    async def put(self, where: str, text: str, seen: tuple[str, ...] | None = None) -> Entry:
         """Keeps a message on disk and starts it on its way. Raises CannotKeep: it is neither kept nor sent."""
-        entry = Entry(self._next, where, text, secrets.token_hex(16))
+        entry = Entry(self._next, where, text, secrets.token_hex(16), seen)
         self._next += 1
         self._keeping.append(entry)
         try:
@@ -200,18 +255,23 @@ class Outbox:
                 self._held.discard(name)
                 self._start(name)
 
-    def release(self) -> None:
-        """Lets also those move that waited for their author's word."""
-        self._held.clear()
-        self.kick()
+    def release(self, where: str | None = None) -> None:
+        """Lets also those move that waited for their author's word: everywhere, or there."""
+        self._held.difference_update(self._held.copy() if where is None else {where})
+        self.kick(where)
+
+    def go_on(self, where: str) -> None:
+        """Their author saw who may read it now, and who would not: what waits there is sealed anew if need be."""
+        for entry in self._queues.get(where, []):
+            entry.seen = None
+        self.release(where)
 
     def seen(self, mid: str) -> Entry | None:
         """A message of this account came back from the server: it need not be sent (again)."""
         for where, queue in self._queues.items():
             for entry in queue:
                 if entry.mid == mid:
-                    self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
-                    self._finish(where, entry)
+                    self._finish(where, entry, stored=True)
                     self._tell_idle()
                     return entry
         return None
@@ -237,34 +297,42 @@ class Outbox:
         while (queue := self._queues.get(where)) and self._may_send(where) and where not in self._held:
             entry = queue[0]
             try:
-                if entry.package is None:
+                if entry.sealed is None:
                     await self._seal(entry)
                     if self._stopped:
                         return
+                    if entry not in queue:  # it came back from the history meanwhile: so it is stored
+                        await self._host.keep([], [("outbox", str(entry.number))])
+                        continue
                 reply = await self._host.transmit(entry)
             except Refused as refusal:
                 if refusal.code in _LATER:
                     return  # it goes when this account is logged in again
-                await self._refused(where, entry, refusal)
+                try:
+                    await self._refused(where, entry, refusal)
+                except LinkLost:
+                    return
+                except (Held, InvalidKey, CannotKeep) as error:
+                    self._hold(where, entry, error)
             except LinkLost:
                 return  # its outcome is unknown; the same bytes go again when the link is back
-            except (IdentityChanged, InvalidKey, CannotKeep) as error:
-                self._held.add(where)
-                self._host.not_sent(entry, error, waits=True)
-                for waiting in queue:
-                    waiting.settle(Exit.FIXABLE if isinstance(error, CannotKeep) else Exit.UNTRUSTED)
+            except (Held, InvalidKey, CannotKeep) as error:
+                self._hold(where, entry, error)
             else:
-                self._counters[where] = max(self._counters.get(where, 0), entry.ctr)
-                self._finish(where, entry)
+                self._finish(where, entry, stored=True)
                 self._host.sent(entry, reply)
                 entry.settle(Exit.OK)
 
+    def _hold(self, where: str, entry: Entry, error: Exception) -> None:
+        self._held.add(where)
+        self._host.not_sent(entry, error, waits=True)
+        for waiting in self._queues.get(where, []):
+            waiting.settle(Exit.FIXABLE if isinstance(error, CannotKeep) else Exit.UNTRUSTED)
+
     async def _seal(self, entry: Entry) -> None:
-        package, head = await self._host.seal(entry.where, entry.text)
-        ctr = self._counters.get(entry.where, 0) + 1
-        sealed = replace(entry, package=package, head=head, ctr=ctr)
-        await self._host.keep([("outbox", str(entry.number), sealed.record())], [])
-        entry.package, entry.head, entry.ctr = package, head, ctr  # not before: what is here may be sent
+        sealed = await self._host.seal(entry, lambda conversation: self._turns.get(conversation, Turn()))
+        await self._host.keep([("outbox", str(entry.number), replace(entry, sealed=sealed).record())], [])
+        entry.sealed = sealed  # not before: what is here may be sent
 
     async def _refused(self, where: str, entry: Entry, refusal: Refused) -> None:
         if refusal.code in _RETRY:
@@ -272,30 +340,43 @@ class Outbox:
                 entry.delayed = True
                 self._host.delayed(entry, refusal)
             await deferLater(self._clock, float(refusal.data.get("retry_after", _RETRY_SECONDS)))
-        elif refusal.code.stored_nothing:
+        elif refusal.code in (CTR_BEHIND, OUT_OF_TURN):
+            self._take_turn(entry, refusal)
+        elif refusal.code in _RESEAL:
             # Proof that nothing was stored: other bytes may go under the same mid.
             entry.reseals += 1
-            if refusal.code is OUT_OF_TURN:
-                self._counters[where] = int(refusal.data["expected"]) - 1
-            users = tuple(refusal.data.get("users", ())) if refusal.code is STALE_KEYS else ()
-            self._host.stale(where, users)
-            entry.package = None
-            if entry.reseals % _RESEALS == 0:
+            if await self._host.renew(entry, refusal):
+                entry.sealed = None
+            if entry.reseals % _RESEALS == 0 or entry.sealed is not None:
                 await deferLater(self._clock, _RETRY_SECONDS)  # people come and go too fast just now
         else:
             self._finish(where, entry)
             self._host.not_sent(entry, refusal, waits=False)
             entry.settle(refusal.code.exit)
 
-    def _finish(self, where: str, entry: Entry) -> None:
+    def _take_turn(self, entry: Entry, refusal: Refused) -> None:
+        """The server counts otherwise. It is believed upwards, by the proof of this device's own signature, only."""
+        sealed = entry.sealed
+        assert sealed is not None
+        turn = self._host.proven(sealed, refusal) if refusal.code is CTR_BEHIND else None
+        if turn is None or turn.ctr < sealed.ctr:
+            entry.sealed = None
+            raise LostMessages(entry.where, int(refusal.data.get("expected", 0)))
+        self._turns[sealed.conversation] = turn
+        entry.sealed = None
+
+    def _finish(self, where: str, entry: Entry, *, stored: bool = False) -> None:
         queue = self._queues.get(where, [])
         if entry not in queue:
             return  # it came back from the history meanwhile
         queue.remove(entry)
         if not queue:
             del self._queues[where]
-        counters = [("counter", where, self._counters.get(where, 0))]
-        keeping = Deferred.fromCoroutine(self._host.keep(counters, [("outbox", str(entry.number))]))
+        turns, sealed = [], entry.sealed
+        if stored and sealed is not None and sealed.ctr > self._turns.get(sealed.conversation, Turn()).ctr:
+            self._turns[sealed.conversation] = Turn(sealed.ctr, sealed.id)
+            turns = [("turn", sealed.conversation, [sealed.ctr, sealed.id])]
+        keeping = Deferred.fromCoroutine(self._host.keep(turns, [("outbox", str(entry.number))]))
         keeping.addErrback(lambda failure: self.log.failure("the outbox was not written", failure=failure))
 
     def _tell_idle(self) -> None:

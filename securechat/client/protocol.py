@@ -215,6 +215,9 @@ class ChatClientProtocol(BoundedLineReceiver):
         self._timer = self.clock.callLater(limits.PING_SECONDS, self._look_for_life)
 
 
+_FIELDS: Final = ("retry_after", "expected", "head", "version", "users", "proof")  # of `m.Failed`, beside code and text
+
+
 class _FromServer(Refused):
     """A refusal as the server worded it."""
 
@@ -227,6 +230,6 @@ class _FromServer(Refused):
 def refusal_of(reply: m.Failed) -> Refused:
     """A refusal as an error; a code this client does not know keeps its text."""
     code = CODES.get(reply.code) or Code(reply.code, reply.msg.replace("{", "(").replace("}", ")"), Exit.FIXABLE)
-    data = {name: getattr(reply, name) for name in ("retry_after", "expected", "head", "version", "users")}
+    data = {name: getattr(reply, name) for name in _FIELDS}
     data = {name: value for name, value in data.items() if value is not UNSET}
     return _FromServer(code, reply.msg, data)

@@ -100,7 +100,7 @@ class TerminalClient(Service):
         if view.interactive:
             self._greet(core, None if self._plain else why_plain)
         view.start(core)
-        if line.invite is not None and view.interactive:
+        if (line.invite or line.inviter) and view.interactive:
             Deferred.fromCoroutine(self._welcome(core)).addErrback(
                 lambda failure: self.log.failure("the welcome failed", failure=failure)
             )

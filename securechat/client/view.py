@@ -84,12 +84,16 @@ Item = RoomMessage | PrivateMessage | Membership | Unshown | Answer | Notice | F
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a prompt shows: who is logged in, which room is active, how the link is, what waits to be sent."""
+    """What a prompt shows: who is logged in, which room is active, how the link is, what waits to be sent.
+
+    `work` says how far a long job is, or nothing.
+    """
 
     user: str = ""
     room: str = ""
     link: str = "offline"  # offline, connecting, online, or a sentence with the seconds to the next attempt
     waiting: int = 0
+    work: str = ""
 
 
 class View(Protocol):

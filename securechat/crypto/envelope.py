@@ -1,13 +1,17 @@
-"""The hybrid package: a fresh Fernet key a message, that key wrapped by RSA-OAEP for each reader.
+"""Envelope v1: the hybrid package with a signed header.
 
-A reader who knows no more than ``{"encrypted_message", "encrypted_keys"}`` opens it: the OAEP plaintext is the 44
-ASCII bytes of the Fernet key. The signed header comes beside these fields and changes neither.
+The package is ``{"encrypted_message", "encrypted_keys"}``: a fresh Fernet key a message, wrapped by RSA-OAEP for each
+reader. A reader who knows no more opens it: the OAEP plaintext is the 44 ASCII bytes of the Fernet key. Beside these
+fields stand `hdr` (who, where, which number, after what), `bind` (proof that whoever made the header knew the key; it
+also commits to the key, which Fernet does not) and `sig` by the author's device over both.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,31 +19,99 @@ from typing import Final
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import UNSET, UnsetType, field
 
 from securechat.crypto import primitives as p
-from securechat.crypto.identity import AccountKeys
-from securechat.errors import Undecryptable
+from securechat.crypto.findings import Finding
+from securechat.crypto.identity import AccountKeys, Device
+from securechat.crypto.signed import Count, Form, Hex128, Hex256, HexOrNone, Number, Signed, User, Version, to_bytes
+from securechat.errors import InvalidKey, Undecryptable
 
-_OAEP: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+OAEP: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+MAX_HEADER: Final = 2048  # bytes
+BIND_BYTES: Final = 32
+Place = tuple[Count, Hex256]
+"""A place in a transcript: the number of a message, and `th` after it (see `transcript`)."""
 
-# The fixed reasons for which a message is not shown.
-NOT_FOR_YOU: Final = "not addressed to you"
-OTHER_KEY: Final = "sealed for a key this device does not have"
-DAMAGED: Final = "damaged or sealed wrongly"
-NEWER: Final = "made by a newer client"
+
+class Header(Signed, tag="sc/1"):
+    """What an author signs of a message.
+
+    Attributes:
+        room: the room's id, or that of the private conversation.
+        author, dev, dl: by whom: name, device, and the newest list of their devices as they know it.
+        ctr: this device's count here, from 1; `prev` is the id of its message before, or "".
+        mid: the client's id of the message.
+        head: the link of the room log that it is sealed for; "" in private.
+        rcp: digest of the audience.
+        mh: SHA-256 of the token.
+        th: the newest place of the transcript that the author knows.
+        at: the author's clock, milliseconds.
+        sth: kept for the key log: its newest checkpoint as the author knows it. Nobody writes it yet.
+    """
+
+    room: str
+    author: User = field(name="from")
+    dev: Hex128
+    dl: Version
+    ctr: Number
+    prev: HexOrNone
+    mid: Hex128
+    head: HexOrNone
+    rcp: Hex256
+    mh: Hex256
+    th: Place
+    at: Count
+    sth: Place | UnsetType = UNSET
+
+
+_HEADER: Final = Form(Header)
+
+
+def parse_header(data: bytes) -> Header:
+    """The header of these bytes. Raises InvalidKey."""
+    if len(data) > MAX_HEADER:
+        raise InvalidKey("a header is not that long")
+    header: Header = _HEADER.parse(data)
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a message is to stand: all of its header but what follows from its contents (see `Header`)."""
+
+    room: str
+    author: str
+    dev: str
+    dl: tuple[int, str]
+    ctr: int
+    prev: str
+    mid: str
+    head: str
+    th: tuple[int, str]
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
 class SealedMessage:
-    """A package, before it is a packet: the token, and by user the wrapped key and the id of the key it is for."""
+    """A package, before it is a packet. `id` names the message for good: H("id", hdr, bind), 64 hex digits."""
 
     encrypted_message: str
     encrypted_keys: Mapping[str, bytes]
     kids: Mapping[str, str]
+    hdr: bytes
+    bind: bytes
+    sig: bytes
+
+    @property
+    def id(self) -> str:
+        """See `message_id`."""
+        return message_id(self.hdr, self.bind)
 
 
-def seal(text: str, readers: Iterable[AccountKeys]) -> SealedMessage:
-    """Seals a text for exactly these accounts; 0.1 ms a reader.
+def seal(text: str, readers: Iterable[AccountKeys], position: Position, device: p.SigningKey) -> SealedMessage:
+    """Seals a text for exactly these accounts and signs it; 0.1 ms a reader and 0.2 ms.
 
     The token's time stamp is 0: a Fernet token shows it in clear.
     """
@@ -48,42 +120,172 @@ def seal(text: str, readers: Iterable[AccountKeys]) -> SealedMessage:
     wrapped: dict[str, bytes] = {}
     kids: dict[str, str] = {}
     for reader in readers:
-        wrapped[reader.user] = reader.rk.encrypt(key, _OAEP)
+        wrapped[reader.user] = reader.rk.encrypt(key, OAEP)
         kids[reader.user] = reader.kid
-    return SealedMessage(token.decode("ascii"), wrapped, kids)
+    hdr = to_bytes(
+        Header(
+            room=position.room,
+            author=position.author,
+            dev=position.dev,
+            dl=position.dl,
+            ctr=position.ctr,
+            prev=position.prev,
+            mid=position.mid,
+            head=position.head,
+            rcp=audience_digest(audience(kids)).hex(),
+            mh=hashlib.sha256(token).hexdigest(),
+            th=position.th,
+            at=position.at,
+        )
+    )
+    bind = _bind(key, hdr)
+    return SealedMessage(
+        token.decode("ascii"), wrapped, kids, hdr, bind, p.sign(device, "envelope", _signed_part(hdr, bind))
+    )
 
 
-def open_package(token: str, wrapped: bytes | None, kid: str | None, keys: Mapping[str, rsa.RSAPrivateKey]) -> str:
-    """Opens a package with the reader's own entry; 4 ms: call it in a thread for more than a few.
+def message_id(hdr: bytes, bind: bytes) -> str:
+    """H("id", hdr, bind): names a message in `prev` and in transcripts; 64 hex digits."""
+    return p.digest("id", hdr, bind).hex()
+
+
+def verify_header(hdr: bytes, bind: bytes, sig: bytes, dk: bytes) -> Header:
+    """The header of a message that this device signed. Raises InvalidKey."""
+    p.verify(dk, "envelope", _signed_part(hdr, bind), sig)
+    return parse_header(hdr)
+
+
+def _signed_part(hdr: bytes, bind: bytes) -> bytes:
+    return p.vec(hdr) + p.vec(bind)
+
+
+def _bind(key: bytes, hdr: bytes) -> bytes:
+    """HMAC-SHA256 over the header, under HKDF-SHA256 of the 44 bytes of the Fernet key."""
+    bind_key = HKDF(hashes.SHA256(), 32, None, b"SecureChat 1 bind").derive(key)
+    return hmac.new(bind_key, hdr, hashlib.sha256).digest()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message as the server hands it to one reader; all of it is the server's word until it was examined.
+
+    Attributes:
+        room: the conversation's id as the reader knows it.
+        events: how many room events stood before it.
+        wrapped, kid: the reader's own entry; None where there is none.
+    """
+
+    room: str
+    seq: int
+    sender: str
+    device: str
+    mid: str
+    ts: int
+    events: int
+    token: str
+    hdr: bytes
+    bind: bytes
+    sig: bytes
+    wrapped: bytes | None
+    kid: str | None
+
+    @property
+    def id(self) -> str:
+        """See `message_id`."""
+        return message_id(self.hdr, self.bind)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a package alone says, its signature checked.
+
+    Attributes:
+        header: None where `fault` says why there is none to go by.
+        fault: what is wrong with the signed part.
+        unread: why there is no text, though the header holds.
+    """
+
+    message: Delivered
+    header: Header | None = None
+    text: str = ""
+    fault: Finding | None = None
+    unread: Finding | None = None
+
+
+def examine(message: Delivered, device: Device | None, keys: Mapping[str, rsa.RSAPrivateKey]) -> Examined:
+    """The checks that need nothing but the package; 4.5 ms: call it in a thread for more than a few.
+
+    In this order: sizes, known device, signature, form of the header, agreement with what the server says; then the
+    token's hash, OAEP, `bind`, Fernet, UTF-8.
 
     Args:
-        wrapped: the reader's entry of `encrypted_keys`, or None where there is none.
-        kid: the reader's entry of `kids`.
+        device: the one that the server names, verified; None where nobody vouches for it.
         keys: the reader's private keys by id, old ones included.
-
-    Raises:
-        Undecryptable: with one of the fixed reasons; which check failed is not told apart further, to nobody.
     """
-    if wrapped is None or kid is None:
-        raise Undecryptable(NOT_FOR_YOU)
-    private = keys.get(kid)
-    if private is None:
-        raise Undecryptable(OTHER_KEY)
-    if len(wrapped) != p.WRAPPED_BYTES:
-        raise Undecryptable(DAMAGED)
+    if len(message.hdr) > MAX_HEADER or len(message.bind) != BIND_BYTES or len(message.sig) != 64:
+        return Examined(message, fault=Finding.MALFORMED)
+    if device is None or (device.user, device.dev) != (message.sender, message.device):
+        return Examined(message, fault=Finding.UNKNOWN_DEVICE)
     try:
-        key = private.decrypt(wrapped, _OAEP)
-        if len(key) != 44 or base64.urlsafe_b64encode(base64.urlsafe_b64decode(key)) != key:
-            raise Undecryptable(DAMAGED)
-        body = Fernet(key).decrypt(token.encode("ascii"))
+        p.verify(device.dk, "envelope", _signed_part(message.hdr, message.bind), message.sig)
+    except InvalidKey:
+        return Examined(message, fault=Finding.BAD_SIGNATURE)
+    try:
+        header = parse_header(message.hdr)
+    except InvalidKey:
+        return Examined(message, fault=Finding.MALFORMED)
+    if header.room != message.room:
+        return Examined(message, fault=Finding.OTHER_ROOM)
+    if (header.author, header.dev, header.mid) != (message.sender, message.device, message.mid):
+        return Examined(message, fault=Finding.MALFORMED)
+    try:
+        return Examined(message, header, _open(message, header, keys))
+    except Undecryptable as error:
+        return Examined(message, header, unread=error.finding)
+
+
+def _open(message: Delivered, header: Header, keys: Mapping[str, rsa.RSAPrivateKey]) -> str:
+    """The text. Raises Undecryptable; which of the steps behind OAEP failed is told to nobody."""
+    token = message.token.encode("ascii", "replace")
+    if hashlib.sha256(token).hexdigest() != header.mh:
+        raise Undecryptable(Finding.OTHER_TEXT)
+    if message.wrapped is None or message.kid is None:
+        raise Undecryptable(Finding.NOT_FOR_YOU)
+    private = keys.get(message.kid)
+    if private is None:
+        raise Undecryptable(Finding.OTHER_KEY)
+    key = unwrap(private, message.wrapped)
+    if not hmac.compare_digest(_bind(key, message.hdr), message.bind):
+        raise Undecryptable(Finding.OTHER_TEXT)
+    try:
+        body = Fernet(key).decrypt(token)
         if body.startswith(b"\x00"):
-            raise Undecryptable(NEWER)
+            raise Undecryptable(Finding.NEWER)
         text = body.decode("utf-8")
-    except (ValueError, InvalidToken, binascii.Error):
-        raise Undecryptable(DAMAGED) from None
+    except (ValueError, InvalidToken):
+        raise Undecryptable(Finding.DAMAGED) from None
     if "\x00" in text:
-        raise Undecryptable(DAMAGED)
+        raise Undecryptable(Finding.DAMAGED)
     return text
+
+
+def unwrap(private: rsa.RSAPrivateKey, wrapped: bytes) -> bytes:
+    """The 44 bytes of a Fernet key from its RSA-OAEP form. Raises Undecryptable."""
+    try:
+        if len(wrapped) != p.WRAPPED_BYTES:
+            raise Undecryptable(Finding.DAMAGED)
+        key = private.decrypt(wrapped, OAEP)
+        if len(key) != 44 or base64.urlsafe_b64encode(base64.urlsafe_b64decode(key)) != key:
+            raise Undecryptable(Finding.DAMAGED)
+    except (ValueError, binascii.Error):
+        raise Undecryptable(Finding.DAMAGED) from None
+    return key
+
+
+# --- audiences --------------------------------------------------------------------------------------------------------
 
 
 def audience(kids: Mapping[str, str]) -> bytes:
@@ -94,6 +296,20 @@ def audience(kids: Mapping[str, str]) -> bytes:
 def audience_digest(audience_bytes: bytes) -> bytes:
     """`rcp`: H("rcp", audience), 32 bytes."""
     return p.digest("rcp", audience_bytes)
+
+
+_AUDIENCE: Final = Form(tuple[tuple[User, Hex128], ...], limit=1024 * 1024)
+
+
+def parse_audience(data: bytes, rcp: str) -> Mapping[str, str]:
+    """Who an audience names, with the key each was sealed for. Raises InvalidKey: it is not that of the digest."""
+    if audience_digest(data).hex() != rcp:
+        raise InvalidKey("that is not the audience the message was signed with")
+    named: Sequence[tuple[str, str]] = _AUDIENCE.parse(data)
+    kids = dict(named)
+    if audience(kids) != data:
+        raise InvalidKey("an audience names everybody once, in order")
+    return kids
 
 
 def in_audience_order(wrapped: Mapping[str, bytes]) -> Sequence[bytes]:

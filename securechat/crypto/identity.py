@@ -10,20 +10,64 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Annotated, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from msgspec import Meta
 
 from securechat.crypto import primitives as p
+from securechat.crypto.signed import (
+    Count,
+    Form,
+    Hex128,
+    Hex256,
+    HexOrNone,
+    Key32,
+    Number,
+    ServerId,
+    Signed,
+    User,
+    to_bytes,
+)
 from securechat.errors import InvalidKey
 
 ENVELOPE: Final = 1  # the highest envelope version this software opens
-_CERTIFICATE: Final[dict[str, Any]] = {
-    "t": str, "srv": str, "user": str, "ik": str, "dk": str, "dev": str, "name": str, "env": int, "created": int,
-}  # fmt: skip
-_LIST: Final[dict[str, Any]] = {
-    "t": str, "srv": str, "user": str, "ik": str, "ver": int, "prev": str, "rk": str, "devs": list, "revoked": list,
-}  # fmt: skip
+MAX_KIDS: Final = 100  # RSA keys that one identity may have had
+
+
+class DeviceCertificate(Signed, tag="sc/device"):
+    """One client profile of an account; signed by the identity and by the device itself (label "device")."""
+
+    srv: ServerId
+    user: User
+    ik: Key32
+    dk: Key32
+    dev: Hex128
+    name: Annotated[str, Meta(pattern=r"^[ !#-\[\]-~]{0,64}\Z")]
+    env: Number
+    created: Count
+
+
+class DeviceList(Signed, tag="sc/devlist"):
+    """The devices of an account; signed by the identity (label "devlist").
+
+    `kids` names every RSA key this identity has had, the present one first: so whoever holds the newest list alone
+    can judge whom an old message was sealed for.
+    """
+
+    srv: ServerId
+    user: User
+    ik: Key32
+    ver: Number
+    prev: HexOrNone
+    rk: bytes
+    kids: Annotated[tuple[Hex128, ...], Meta(min_length=1, max_length=MAX_KIDS)]
+    devs: Annotated[tuple[Hex256, ...], Meta(min_length=1)]
+    revoked: tuple[Hex128, ...]
+
+
+_CERTIFICATE: Final = Form(DeviceCertificate)
+_LIST: Final = Form(DeviceList)
 
 
 class CertificateBytes(Protocol):
@@ -46,6 +90,8 @@ class BundleBytes(Protocol):
     def sig(self) -> bytes: ...
     @property
     def certs(self) -> Sequence[CertificateBytes]: ...
+    @property
+    def past(self) -> Sequence[CertificateBytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +105,28 @@ class SignedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SignedBundle:
-    """The bytes of a device list, its signature, and the certificates it names."""
+    """The bytes of a device list, its signature, and the certificates it names.
+
+    `past` holds certificates of devices that are in force no more, of earlier identities too: what they signed is
+    still read.
+    """
 
     list: bytes
     sig: bytes
     certs: tuple[SignedCertificate, ...]
+    past: tuple[SignedCertificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a verified certificate says: this identity vouches for this device key, and the device for itself."""
+
+    user: str
+    ik: bytes
+    dev: str
+    dk: bytes
+    name: str = ""
+    created: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +139,8 @@ class AccountKeys:
         devices: id → public key of each device in force.
         revoked: ids of devices that are not any more.
         digest: SHA-256 of the list's bytes, in hex: the next list's `prev`.
+        kids: ids of all RSA keys this identity has had, the present one first.
+        known: every device a certificate was given for, by id: in force, revoked, or of an earlier identity.
     """
 
     user: str
@@ -86,6 +151,8 @@ class AccountKeys:
     revoked: frozenset[str]
     digest: str
     previous: str = ""
+    kids: tuple[str, ...] = ()
+    known: Mapping[str, Device] = field(default_factory=dict)
     bundle: BundleBytes | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -127,22 +194,21 @@ def certify_device(
     """A certificate for a device key, signed by the identity and by the device itself (label "device").
 
     Args:
-        name: what the owner calls the device; ASCII, at most 64 characters.
+        name: what the owner calls the device; printable ASCII without quotes and backslashes, at most 64 characters.
         created: milliseconds since 1970.
     """
     dk = p.ed25519_public(device)
-    cert = p.signed_json(
-        {
-            "t": "sc/device",
-            "srv": srv,
-            "user": user,
-            "ik": p.b64(p.ed25519_public(identity)),
-            "dk": p.b64(dk),
-            "dev": p.key_id(dk),
-            "name": name,
-            "env": ENVELOPE,
-            "created": created,
-        }
+    cert = to_bytes(
+        DeviceCertificate(
+            srv=srv,
+            user=user,
+            ik=p.ed25519_public(identity),
+            dk=dk,
+            dev=p.key_id(dk),
+            name=name,
+            env=ENVELOPE,
+            created=created,
+        )
     )
     return SignedCertificate(cert, p.sign(identity, "device", cert), p.sign(device, "device", cert))
 
@@ -157,6 +223,7 @@ def sign_device_list(
     rk_der: bytes,
     certificates: Sequence[CertificateBytes],
     revoked: Sequence[str] = (),
+    old_kids: Sequence[str] = (),
 ) -> SignedBundle:
     """A device list, signed by the identity (label "devlist").
 
@@ -164,19 +231,22 @@ def sign_device_list(
         version: 1 for the first, then one more each time.
         previous: `AccountKeys.digest` of the list before; "" for the first.
         revoked: ids of devices no longer in force.
+        old_kids: `AccountKeys.kids` of the list before; the id of `rk_der` comes in front unless it stands there.
     """
-    signed = p.signed_json(
-        {
-            "t": "sc/devlist",
-            "srv": srv,
-            "user": user,
-            "ik": p.b64(p.ed25519_public(identity)),
-            "ver": version,
-            "prev": previous,
-            "rk": p.b64(rk_der),
-            "devs": [hashlib.sha256(c.cert).hexdigest() for c in certificates],
-            "revoked": list(revoked),
-        }
+    kid = p.key_id(rk_der)
+    kids = tuple(old_kids) if old_kids and old_kids[0] == kid else (kid, *old_kids)
+    signed = to_bytes(
+        DeviceList(
+            srv=srv,
+            user=user,
+            ik=p.ed25519_public(identity),
+            ver=version,
+            prev=previous,
+            rk=rk_der,
+            kids=kids[:MAX_KIDS],
+            devs=tuple(hashlib.sha256(c.cert).hexdigest() for c in certificates),
+            revoked=tuple(revoked),
+        )
     )
     certs = tuple(SignedCertificate(c.cert, c.ik_sig, c.dk_sig) for c in certificates)
     return SignedBundle(signed, p.sign(identity, "devlist", signed), certs)
@@ -190,47 +260,62 @@ def verify_bundle(bundle: BundleBytes, *, srv: str, user: str) -> AccountKeys:
     Raises:
         InvalidKey: anything in it is wrong; nothing of it may be used.
     """
-    claimed = _claimed_identity(bundle.list)
-    p.verify(claimed, "devlist", bundle.list, bundle.sig)
-    fields = p.strict_json(bundle.list, _LIST)
-    if fields["t"] != "sc/devlist" or fields["srv"] != srv or fields["user"] != user:
+    fields: DeviceList = _LIST.parse(bundle.list)
+    p.verify(fields.ik, "devlist", bundle.list, bundle.sig)
+    if fields.srv != srv or fields.user != user:
         raise InvalidKey(f"this device list is not {user}'s on this server")
-    if fields["ver"] < 1 or (fields["ver"] == 1) != (fields["prev"] == ""):
+    if (fields.ver == 1) != (fields.prev == ""):
         raise InvalidKey("this device list has no place in its chain")
-    ids = [fields["devs"], fields["revoked"]]
-    if not all(type(entry) is str for entries in ids for entry in entries):
-        raise InvalidKey("this device list names no devices")
-    rk_der = p.unb64(fields["rk"])
-    p.load_rsa_public(rk_der)
+    p.load_rsa_public(fields.rk)
+    if fields.kids[0] != p.key_id(fields.rk) or len(set(fields.kids)) != len(fields.kids):
+        raise InvalidKey("this device list does not name its own key first")
     devices: dict[str, bytes] = {}
+    known: dict[str, Device] = {}
     named: list[str] = []
     for certificate in bundle.certs:
-        dev, dk = _verify_certificate(certificate, claimed, srv, user)
-        devices[dev] = dk
+        device = verify_certificate(certificate, srv=srv, user=user)
+        if device.ik != fields.ik:
+            raise InvalidKey("a device certificate is not of this account")
+        devices[device.dev] = device.dk
+        known[device.dev] = device
         named.append(hashlib.sha256(certificate.cert).hexdigest())
-    if sorted(named) != sorted(fields["devs"]) or len(devices) != len(named) or not devices:
+    if sorted(named) != sorted(fields.devs) or len(devices) != len(named) or not devices:
         raise InvalidKey("the certificates are not those of the device list")
-    revoked = frozenset(fields["revoked"])
+    revoked = frozenset(fields.revoked)
     if revoked & devices.keys():
         raise InvalidKey("a device is both listed and revoked")
+    for certificate in bundle.past:
+        device = verify_certificate(certificate, srv=srv, user=user)
+        if device.dev in devices or (device.ik == fields.ik and device.dev not in revoked):
+            raise InvalidKey("a device that was never removed is called a past one")
+        known[device.dev] = device
     digest = hashlib.sha256(bundle.list).hexdigest()
-    return AccountKeys(user, claimed, rk_der, fields["ver"], devices, revoked, digest, fields["prev"], bundle)
+    return AccountKeys(
+        user, fields.ik, fields.rk, fields.ver, devices, revoked, digest, fields.prev, fields.kids, known, bundle
+    )
 
 
-def _claimed_identity(signed: bytes) -> bytes:
-    """The key a list says it is signed by: needed to verify it, and worth nothing before."""
-    return p.unb64(p.strict_json(signed, _LIST)["ik"])
+def verify_certificate(certificate: CertificateBytes, *, srv: str, user: str | None = None) -> Device:
+    """What a device certificate says, once both its signatures were checked.
 
+    Args:
+        user: whose it must be; None: whoever's it is.
 
-def _verify_certificate(certificate: CertificateBytes, ik: bytes, srv: str, user: str) -> tuple[str, bytes]:
-    p.verify(ik, "device", certificate.cert, certificate.ik_sig)
-    fields = p.strict_json(certificate.cert, _CERTIFICATE)
-    dk = p.unb64(fields["dk"])
-    p.verify(dk, "device", certificate.cert, certificate.dk_sig)
-    expected = ("sc/device", srv, user, p.b64(ik), p.key_id(dk))
-    if tuple(fields[name] for name in ("t", "srv", "user", "ik", "dev")) != expected:
+    Raises:
+        InvalidKey: anything in it is wrong.
+    """
+    fields: DeviceCertificate = _CERTIFICATE.parse(certificate.cert)
+    p.verify(fields.ik, "device", certificate.cert, certificate.ik_sig)
+    p.verify(fields.dk, "device", certificate.cert, certificate.dk_sig)
+    if fields.srv != srv or (user is not None and fields.user != user) or fields.dev != p.key_id(fields.dk):
         raise InvalidKey("a device certificate is not of this account")
-    return fields["dev"], dk
+    return Device(fields.user, fields.ik, fields.dev, fields.dk, fields.name, fields.created)
+
+
+def device_of(certificate: CertificateBytes) -> Device:
+    """What a certificate says that was verified when it was stored; no signature is checked again."""
+    fields: DeviceCertificate = _CERTIFICATE.parse(certificate.cert)
+    return Device(fields.user, fields.ik, fields.dev, fields.dk, fields.name, fields.created)
 
 
 def stored_device_key(bundle: BundleBytes, dev: str) -> bytes | None:
@@ -239,10 +324,16 @@ def stored_device_key(bundle: BundleBytes, dev: str) -> bytes | None:
     No signature is checked again, so a guess at a device costs the same few microseconds whether or not it hits.
     """
     for certificate in bundle.certs:
-        fields = p.strict_json(certificate.cert, _CERTIFICATE)
-        if fields["dev"] == dev:
-            return p.unb64(fields["dk"])
+        device = device_of(certificate)
+        if device.dev == dev:
+            return device.dk
     return None
+
+
+def list_version(bundle: BundleBytes) -> tuple[int, str]:
+    """Number and digest of a stored device list."""
+    fields: DeviceList = _LIST.parse(bundle.list)
+    return fields.ver, hashlib.sha256(bundle.list).hexdigest()
 
 
 def check_successor(old: AccountKeys, new: AccountKeys) -> None:
@@ -251,8 +342,12 @@ def check_successor(old: AccountKeys, new: AccountKeys) -> None:
         raise InvalidKey("the identity differs")
     if new.version != old.version + 1 or new.previous != old.digest:
         raise InvalidKey("the device list is not the next one")
+    if (old.revoked | old.devices.keys()) - new.revoked - new.devices.keys():
+        raise InvalidKey("a device is gone without being revoked")
     if old.revoked - new.revoked:
         raise InvalidKey("a revoked device is back")
+    if new.kids != old.kids and new.kids != (new.kid, *old.kids)[:MAX_KIDS]:
+        raise InvalidKey("the device list forgets earlier keys")
 
 
 def login_proof(device: ed25519.Ed25519PrivateKey, *, lk: bytes, exporter: bytes, nonce: bytes, user: str) -> bytes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
-from typing import Any, Final
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -210,71 +209,3 @@ def unb64url(text: str) -> bytes:
     if b64url(data) != text:
         raise InvalidKey("this base64url is not canonical")
     return data
-
-
-# --- signed objects travel as the exact JSON bytes that were signed ---------------------------------------------------
-
-
-def signed_json(fields: dict[str, Any]) -> bytes:
-    """Compact ASCII JSON, in the order given: the bytes to sign."""
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
-def strict_json(data: bytes, spec: dict[str, type | tuple[type, ...]], *, depth: int = 4) -> dict[str, Any]:
-    """Parses a signed object, after its signature was verified.
-
-    ASCII only, no duplicate keys, no floats, integers 0…2^53−1 that are not bool, the exact key set and exact types.
-
-    Args:
-        spec: each key with its type; a list's elements are the caller's to check.
-        depth: how deep it may nest; counted before parsing.
-
-    Raises:
-        InvalidKey: any of this does not hold; the object is worth nothing.
-    """
-    if not data.isascii():
-        raise InvalidKey("a signed object is ASCII")
-    level = 0
-    for byte in data:  # brackets inside strings count too: ours have none there
-        if byte in b"[{":
-            level += 1
-            if level > depth:
-                raise InvalidKey("a signed object is nested too deep")
-        elif byte in b"]}":
-            level -= 1
-    try:
-        value = json.loads(
-            data.decode("ascii"),  # from bytes it would guess an encoding: UTF-16 of ASCII is ASCII bytes, too
-            object_pairs_hook=_no_duplicates,
-            parse_float=_no_float,
-            parse_int=_small_int,
-            parse_constant=_no_float,
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails on a lone surrogate
-    except (ValueError, RecursionError):
-        raise InvalidKey("a signed object is not strict JSON") from None
-    if type(value) is not dict or set(value) != set(spec):
-        raise InvalidKey("a signed object has not exactly its fields")
-    for name, kind in spec.items():
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if type(value[name]) not in kinds:
-            raise InvalidKey(f"the field {name} of a signed object has a wrong type")
-    return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("duplicate key")
-    return fields
-
-
-def _no_float(text: str) -> Any:
-    raise ValueError(f"no floats: {text}")
-
-
-def _small_int(text: str) -> int:
-    value = int(text) if len(text) <= 16 and text != "-0" else -1
-    if not 0 <= value < 2**53:
-        raise ValueError("integer out of range")
-    return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
@@ -43,26 +45,27 @@ if TYPE_CHECKING:
 _PASSWORD_CHANGED: Final = "The password of this account was changed. Log in with the new one."
 _IDENTITY_RESET: Final = "The identity of this account was reset. Log in again."
 _DEVICE_REVOKED: Final = "This device was removed from the account."
+_PAST_TOGETHER: Final = 2000  # past certificates in one reply, 0.8 KB each: who asks for 20 users gets all of theirs
 
 
 # --- between the wire and the store -----------------------------------------------------------------------------------
 
 
 def to_store(bundle: m.KeyBundle) -> SignedBundle:
-    """A part of a packet as a stored bundle."""
+    """A part of a packet as a stored bundle; past certificates are the server's own to keep."""
     certs = tuple(SignedCertificate(c.cert, c.ik_sig, c.dk_sig) for c in bundle.certs)
     return SignedBundle(bundle.list, bundle.sig, certs)
 
 
-def _verified(session: ServerSession, user: str, bundle: m.KeyBundle | SignedBundle) -> AccountKeys:
+def _verified(session: ServerSession, user: str, bundle: SignedBundle) -> AccountKeys:
     try:
         return verify_bundle(bundle, srv=session.parts.identity.srv, user=user)
     except InvalidKey as error:
         raise Refused(BAD_KEYS, why=error) from None
 
 
-def _new_keys(keys: AccountKeys, bundle: m.KeyBundle) -> NewKeys:
-    return NewKeys(keys.ik, keys.kid, keys.version, tuple(keys.devices), to_store(bundle))
+def _new_keys(keys: AccountKeys, bundle: SignedBundle) -> NewKeys:
+    return NewKeys(keys.ik, keys.kid, keys.version, tuple(keys.devices), bundle, tuple(sorted(keys.revoked)))
 
 
 def _backup(backup: m.Backup) -> Backup:
@@ -94,7 +97,8 @@ async def register(session: ServerSession, request: m.Register) -> m.Reply:
     """A new account; the same (user, identity, password) again is `dup`, for a client that lost the first answer."""
     parts = session.parts
     parts.admission.stranger(request.user, session.peer.address, parts.monotonic())
-    keys = _verified(session, request.user, request.keys)
+    bundle = to_store(request.keys)
+    keys = _verified(session, request.user, bundle)
     if keys.version != 1 or len(keys.devices) != 1:
         raise Refused(BAD_KEYS, why="a new account has one device and list number 1")
     (device,) = keys.devices
@@ -115,7 +119,7 @@ async def register(session: ServerSession, request: m.Register) -> m.Reply:
             keys.kid,
             keys.version,
             tuple(keys.devices),
-            to_store(request.keys),
+            bundle,
             _backup(request.backup),
         )
         await parts.store.register(new, invite_hash=invite_hash, now=session.now_ms())
@@ -263,23 +267,31 @@ async def publish(session: ServerSession, request: m.Publish) -> m.Reply:
     """The next device list, and with it this connection's device."""
     parts = session.parts
     account = await _own_account(session)
-    keys = _verified(session, session.user, request.keys)
-    try:
-        check_successor(_verified(session, session.user, account.keys), keys)
-    except InvalidKey:
-        raise Refused(STALE_LIST, version=account.version) from None
+    bundle = to_store(request.keys)
+    keys = _verified(session, session.user, bundle)
+    _check_successor(_verified(session, session.user, replace(account.keys, past=())), keys)
     if len(keys.devices) > limits.MAX_DEVICES:
         raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
     _prove_new_device(session, session.user, keys, request.device, request.proof)
     backup = None if request.backup is None else _backup(request.backup)
-    await parts.store.publish(session.user, _new_keys(keys, request.keys), backup=backup, now=session.now_ms())
+    await parts.store.publish(session.user, _new_keys(keys, bundle), backup=backup, now=session.now_ms())
     await parts.store.bind_session(session.token_hash, request.device)
     for other in parts.logins.of(session.user):
         if other is not session and other.device is not None and other.device not in keys.devices:
             other.end("session_ended", _DEVICE_REVOKED)
     session.log_in(session.user, request.device, session.token_hash)
-    await _tell_contacts(session, request.keys)
+    await _tell_contacts(session, await _conversations(session))
     return await _present(session, request.id)
+
+
+def _check_successor(old: AccountKeys, new: AccountKeys) -> None:
+    """Raises Refused: `stale_list`: the list follows another than the newest; `bad_keys`: it must not follow it so."""
+    try:
+        check_successor(old, new)
+    except InvalidKey as error:
+        if (new.ik, new.version, new.previous) == (old.ik, old.version + 1, old.digest):
+            raise Refused(BAD_KEYS, why=error) from None
+        raise Refused(STALE_LIST, version=old.version) from None
 
 
 async def reset_identity(session: ServerSession, request: m.ResetIdentity) -> m.Reply:
@@ -289,14 +301,16 @@ async def reset_identity(session: ServerSession, request: m.ResetIdentity) -> m.
     parts.admission.stranger(session.user, session.peer.address, parts.monotonic())
     if not await _check_password(session, request.password, account):
         raise Refused(BAD_LOGIN)
-    keys = _verified(session, session.user, request.keys)
+    bundle = to_store(request.keys)
+    keys = _verified(session, session.user, bundle)
     if keys.version != 1 or len(keys.devices) != 1 or keys.ik == account.ik:
         raise Refused(BAD_KEYS, why="a new identity has one device and list number 1")
+    heard = await _conversations(session)  # before: the new identity is in none
     await parts.store.reset_identity(
-        session.user, _new_keys(keys, request.keys), backup=_backup(request.backup), now=session.now_ms()
+        session.user, _new_keys(keys, bundle), backup=_backup(request.backup), now=session.now_ms()
     )
     parts.logins.end_others(session, _IDENTITY_RESET)
-    await _tell_contacts(session, request.keys)
+    await _tell_contacts(session, heard)
     user = session.user
     session.log_out()
     (device,) = keys.devices
@@ -323,19 +337,29 @@ async def _present(session: ServerSession, request_id: m.RequestId) -> m.Reply:
     return m.PublishOk(id=request_id, keys=m.KeyBundle.of(account.keys), backup_version=account.backup_version)
 
 
-async def _tell_contacts(session: ServerSession, bundle: m.KeyBundle) -> None:
-    """Tells everybody who shares a conversation, and is there, that this account's keys are new."""
-    parts = session.parts
-    conversations = [record.room for record in await parts.store.conversations(session.user)]
-    line = codec.encode(m.MemberEvent(user=session.user, keys=bundle))[:-1]
-    readers = dict.fromkeys([*parts.broker.listeners(conversations), *parts.broker.readers_of(session.user)])
-    parts.broker.announce_to(readers, line, skip=session)
+async def _conversations(session: ServerSession) -> list[str]:
+    return [record.room for record in await session.parts.store.conversations(session.user)]
+
+
+async def _tell_contacts(session: ServerSession, conversations: Sequence[str]) -> None:
+    """Tells everybody who is there, and shares one of these conversations, that this account's keys are new."""
+    broker = session.parts.broker
+    account = await _own_account(session)
+    line = codec.encode(m.MemberEvent(user=session.user, keys=m.KeyBundle.of(account.keys)))[:-1]
+    readers = dict.fromkeys([*broker.listeners(conversations), *broker.readers_of(session.user)])
+    broker.announce_to(readers, line, skip=session)
 
 
 async def keys(session: ServerSession, request: m.Keys) -> m.Reply:
     """Signed keys of users."""
     found = await session.parts.store.keys(request.users)
-    return m.KeysOk(id=request.id, keys={user: m.KeyBundle.of(bundle) for user, bundle in found.items()})
+    share = _PAST_TOGETHER // len(request.users)
+    return m.KeysOk(id=request.id, keys={user: m.KeyBundle.of(_cut(bundle, share)) for user, bundle in found.items()})
+
+
+def _cut(bundle: SignedBundle, past: int) -> SignedBundle:
+    """A bundle with so many of its past certificates."""
+    return replace(bundle, past=bundle.past[:past])
 
 
 async def backup(session: ServerSession, request: m.BackupRequest) -> m.Reply:
@@ -348,3 +372,23 @@ async def backup(session: ServerSession, request: m.BackupRequest) -> m.Reply:
     if stored is None:
         raise Refused(NO_BACKUP)
     return m.BackupOk(id=request.id, backup=m.Backup(version=stored.version, blob=stored.blob))
+
+
+# --- what the server knows --------------------------------------------------------------------------------------------
+
+PASSING: Final = (
+    "The address you connect from, while you are connected; in its log, where it ends a connection that misbehaves.",
+    "When you are connected and from which of your devices; when you last used each.",
+    "Who writes to whom, in which room and when, and how long each message is, to within 16 bytes.",
+    "The names of rooms, who is in them with which role, who invited, muted, removed or banned whom, and topics.",
+    "Which conversations you read, how far, and whose keys you ask for.",
+    "At a login, a value made from your password; never the password itself.",
+)
+"""What the server can see in passing, whether or not it is stored."""
+
+
+async def stored(session: ServerSession, request: m.Stored) -> m.Reply:
+    """What the server stores about this account."""
+    found = await session.parts.store.stored(session.user)
+    tables = (m.StoredTable(table=t.table, rows=t.rows, columns=t.columns, about=t.about) for t in found)
+    return m.StoredOk(id=request.id, tables=tuple(tables), passing=PASSING)

@@ -16,6 +16,7 @@ from securechat.wire import limits
 
 T = TypeVar("T")
 _MINUTE: Final = 60.0
+_HOUR: Final = 3600.0
 
 
 class PasswordChecks:
@@ -91,6 +92,7 @@ class Admission:
         self._addresses = BucketTable(per_address / _MINUTE, per_address)
         self._devices = BucketTable(per_account / _MINUTE, per_account)
         self._members = BucketTable(limits.MEMBERSHIP_PER_SECOND, limits.MEMBERSHIP_BURST)
+        self._acts = BucketTable(limits.ACTS_PER_HOUR / _HOUR, limits.ACTS_PER_HOUR)
 
     def known_device(self, user: str, device: str, now: float) -> None:
         """A device of the account proved itself. Raises Refused: `rate_limited`."""
@@ -106,10 +108,23 @@ class Admission:
         self._pass(self._addresses.take(address, now))
 
     def membership(self, user: str, now: float) -> None:
-        """Somebody joins or leaves. Raises Refused: `rate_limited`."""
+        """Somebody acts in a room. Raises Refused: `rate_limited`."""
         self._pass(self._members.take(user, now))
+
+    def act(self, user: str, room: str, now: float) -> float:
+        """Somebody joins, leaves or invites: 0.0, or the seconds until they may do so again in this room."""
+        return _whole(self._acts.take((user, room), now))
+
+    def act_undone(self, user: str, room: str) -> None:
+        """Nothing came of what `act` let through."""
+        self._acts.put_back((user, room))
 
     @staticmethod
     def _pass(wait: float) -> None:
         if wait:
-            raise Refused(RATE_LIMITED, retry_after=float(int(wait) + 1))
+            raise Refused(RATE_LIMITED, retry_after=_whole(wait))
+
+
+def _whole(wait: float) -> float:
+    """A wait in whole seconds, and long enough."""
+    return float(int(wait) + 1) if wait else 0.0

@@ -50,6 +50,7 @@ from securechat.wire import messages as m
 _DRAIN_STEP: Final = 0.02  # seconds between looks at what is still under way
 _ANSWER_SECONDS: Final = 0.5 * limits.DRAIN_SECONDS  # for requests under way
 _LEAVE_SECONDS: Final = 0.3 * limits.DRAIN_SECONDS  # for peers to take the bye and close
+_BACKLOG: Final = 1024  # connections that wait to be accepted: after a restart a full room comes back at once
 _MAX_SOCKET_PATH: Final = 100  # bytes; the kernel's limit is 108
 
 
@@ -118,6 +119,7 @@ class ChatServerService(Service):
             reactor=self._reactor,
             max_members=settings.room_members,
             max_rooms=settings.rooms_per_user,
+            max_past=limits.MAX_PAST,
         )
         store.open()
         threads = max(1, (os.cpu_count() or 1) - 1)
@@ -180,7 +182,7 @@ class ChatServerService(Service):
         host, port = split_address(listener)
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         address = "127.0.0.1" if host == "localhost" else host
-        return kind(self._reactor, port, interface=address), is_loopback(host)
+        return kind(self._reactor, port, backlog=_BACKLOG, interface=address), is_loopback(host)
 
     def _connect_line(self, identity: ServerIdentity) -> ConnectLine:
         addresses: list[Any] = [bound.getHost() for bound in self._ports]

@@ -10,8 +10,8 @@ from msgspec import UNSET
 from twisted.internet.defer import Deferred
 
 from securechat.chat.broker import Subscription
-from securechat.crypto.identity import private_conversation
-from securechat.errors import BAD_FIELD, DAMAGED, NO_SUCH_USER, SELF_MESSAGE, TRY_AGAIN, Refused
+from securechat.crypto.envelope import Header, message_id, parse_header
+from securechat.errors import BAD_FIELD, BAD_HEADER, DAMAGED, SELF_MESSAGE, TRY_AGAIN, InvalidKey, Refused
 from securechat.server import rooms
 from securechat.storage.interface import Appended, ConversationRecord, MessageRow, NewMessage
 from securechat.wire import codec, limits
@@ -30,48 +30,90 @@ _PAGE: Final = 100  # messages read at once while a reader catches up: long enou
 
 async def send(session: ServerSession, request: m.Send) -> m.Reply:
     """A message to a room: stored, then published, then acknowledged."""
-    message = _new_message(session, request, request.room, None, request.head)
-    appended = await session.parts.store.append(message)
-    _publish(session, message, appended)
-    return m.SendOk(id=request.id, room=request.room, seq=appended.seq, ts=appended.ts, dup=appended.dup)
+    header = checked_header(session.user, session.device, request.package)
+    return await _store(session, request, _new_message(session, request.package, header, request.room, None))
 
 
 async def pm(session: ServerSession, request: m.Pm) -> m.Reply:
     """A private message; its conversation starts with the first one."""
-    parts = session.parts
     if request.user == session.user:
         raise Refused(SELF_MESSAGE)
-    own, other = await parts.store.account(session.user), await parts.store.account(request.user)
-    if own is None or other is None:
-        raise Refused(NO_SUCH_USER, user=request.user)
-    message = _new_message(session, request, private_conversation(own.ik, other.ik), request.user, 0)
-    appended = await parts.store.append(message)
-    if appended.fresh_conversation:
-        readers = [*parts.broker.readers_of(session.user), *parts.broker.readers_of(request.user)]
-        rooms.start_listening(parts.broker, readers, message.room, appended.seq - 1)
-    _publish(session, message, appended)
-    return m.SendOk(id=request.id, room=message.room, seq=appended.seq, ts=appended.ts, dup=appended.dup)
+    header = checked_header(session.user, session.device, request.package)
+    if not is_private(header.room):
+        raise Refused(BAD_HEADER, why="it is of another conversation")
+    return await _store(session, request, _new_message(session, request.package, header, header.room, request.user))
 
 
-def _new_message(session: ServerSession, request: m.Send | m.Pm, room: str, peer: str | None, head: int) -> NewMessage:
-    package = request.package
+def checked_header(user: str, device: str | None, package: m.Package) -> Header:
+    """The header of a package, if it fits the package and the connection it came over.
+
+    Its Ed25519 signature is for the readers to check.
+
+    Raises:
+        Refused: `bad_field`, `bad_header`.
+    """
     if package.encrypted_keys.keys() != package.kids.keys():
         raise Refused(BAD_FIELD, why="encrypted_keys and kids name different users")
-    shared = codec.shared_part(package.encrypted_message)
+    try:
+        header = parse_header(package.hdr)
+    except InvalidKey as error:
+        raise Refused(BAD_HEADER, why=error) from None
+    if header.author != user:
+        raise Refused(BAD_HEADER, why="it is by somebody else")
+    if header.dev != device:
+        raise Refused(BAD_HEADER, why="it is of another device")
+    if header.mh != hashlib.sha256(package.encrypted_message.encode("ascii")).hexdigest():
+        raise Refused(BAD_HEADER, why="mh is not the hash of the text")
+    if header.sth is not UNSET:
+        raise Refused(BAD_HEADER, why="sth: this server keeps no key log")
+    return header
+
+
+def _new_message(session: ServerSession, package: m.Package, header: Header, room: str, peer: str | None) -> NewMessage:
+    shared = codec.shared_part(package)
     return NewMessage(
         room=room,
         peer=peer,
-        sender=session.user,
-        device=session.device or "",
-        mid=request.mid,
-        ctr=request.ctr,
-        head=head,
+        sender=header.author,
+        device=header.dev,
+        header=header,
+        id=message_id(package.hdr, package.bind),
         shared=shared,
         kids=package.kids,
         wrapped=package.encrypted_keys,
         body_hash=_body_hash(shared, package.kids, package.encrypted_keys),
         ts=session.now_ms(),
     )
+
+
+async def _store(session: ServerSession, request: m.Send | m.Pm, message: NewMessage) -> m.Reply:
+    """Stores a message, then publishes it. No await before the store's queue: pipelined ones keep their order."""
+    broker = session.parts.broker
+    try:
+        appended = await session.parts.store.append(message)
+    except Refused as refusal:
+        raise _with_proof(refusal, message) from None
+    if appended.fresh_conversation and message.peer is not None:
+        readers = [*broker.readers_of(message.sender), *broker.readers_of(message.peer)]
+        rooms.start_listening(broker, readers, message.room, appended.seq - 1)
+    _publish(session, message, appended)
+    return m.SendOk(
+        id=request.id,
+        room=message.room,
+        seq=appended.seq,
+        ts=appended.ts,
+        events=appended.events,
+        dup=appended.dup,
+    )
+
+
+def _with_proof(refusal: Refused, message: NewMessage) -> Refused:
+    """A refusal whose proof, if it has one, is as it travels."""
+    proof = refusal.data.get("proof")
+    if not isinstance(proof, MessageRow):
+        return refusal
+    line = _encode_row(proof, message.sender, message.peer)
+    return Refused(refusal.code, **{**refusal.data, "proof": codec.decode_event(line)})
 
 
 def _body_hash(shared: bytes, kids: Mapping[str, str], wrapped: Mapping[str, bytes]) -> bytes:
@@ -92,8 +134,9 @@ def _publish(session: ServerSession, message: NewMessage, appended: Appended) ->
         seq=appended.seq,
         sender=message.sender,
         device=message.device,
-        mid=message.mid,
+        mid=message.header.mid,
         ts=appended.ts,
+        events=appended.events,
         shared=message.shared,
         to=message.peer,
     )
@@ -117,6 +160,7 @@ def _encode_row(row: MessageRow, user: str, peer: str | None) -> bytes:
         device=row.device,
         mid=row.mid,
         ts=row.ts,
+        events=row.events,
         shared=row.shared,
         to=to,
     )
@@ -146,6 +190,7 @@ async def history(session: ServerSession, request: m.History) -> bytes:
         more=page.more,
         first_seq=rows[0].seq if rows else 0,
         last_seq=rows[-1].seq if rows else 0,
+        start=UNSET if page.start is None else page.start,
     )
     return codec.history_reply(head, [_encode_row(row, session.user, peer) for row in rows])
 
@@ -159,6 +204,12 @@ async def _peer(session: ServerSession, room: str) -> str | None:
     return None
 
 
+async def audience(session: ServerSession, request: m.Audience) -> m.Reply:
+    """Whom messages of a conversation were sealed for, by the digest in their headers."""
+    found = await session.parts.store.audience(session.user, request.room, request.rcp)
+    return m.AudienceOk(id=request.id, room=request.room, audience=found)
+
+
 # --- catching up ------------------------------------------------------------------------------------------------------
 
 
@@ -170,22 +221,21 @@ async def sync(session: ServerSession, request: m.Sync) -> None:
         # Before the conversations are read: whatever starts after that finds this reader connected.
         session.connected = True
         first_connection = parts.broker.connect(session)
-    records = list(await parts.store.conversations(session.user))
+    same_epoch = request.epoch in (None, parts.store.epoch)
+    invites = await parts.store.invitations(session.user)
+    records = await parts.store.conversations(session.user, request.since if same_epoch else {})
     if session.gone or not session.connected:
         return
-    same_epoch = request.epoch in (None, parts.store.epoch)
     states, work = [], []
     for record in records:
         since = request.since.get(record.room)
-        known = since is not None and same_epoch and since <= record.last
-        cursor = max(since, record.first) if known and since is not None else record.read
-        states.append(_state(record, reset=since is not None and not known))
+        states.append(_state(record, reset=since is not None and not (same_epoch and since <= record.last)))
         if parts.broker.subscription(session, record.room) is None:
-            work.append((record, parts.broker.subscribe(session, record.room, cursor)))
+            work.append((record, parts.broker.subscribe(session, record.room, record.start[0])))
     if first_connection:
         rooms.came_online(session, records)
     # The reply goes first: what streams is newer than what it says.
-    reply = m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states))
+    reply = m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states), invites=tuple(invites))
     session.peer.deliver(codec.encode(reply))
     Deferred.fromCoroutine(_catch_up(session, work)).addErrback(
         lambda failure: session.log.failure("catching up failed", failure=failure)
@@ -195,11 +245,14 @@ async def sync(session: ServerSession, request: m.Sync) -> None:
 def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
     return m.ConversationState(
         room=record.room,
+        id=record.id,
         head=record.head,
+        events=record.events,
         last=record.last,
         first=record.first,
         read=record.read,
         unread=max(0, record.last - record.read),
+        start=record.start,
         peer=UNSET if record.peer is None else record.peer,
         reset=reset,
     )

@@ -14,7 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from securechat.crypto.identity import SignedBundle
+from securechat.crypto.envelope import Header
+from securechat.crypto.identity import SignedBundle, SignedCertificate
+from securechat.crypto.roomlog import SignedEvent
+
+Place = tuple[int, str]
+"""A place in a transcript: the number of a message, and `th` after it in hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class NewAccount:
         salt: 16 bytes, the client's own.
         ik: the identity, 32 bytes, and `rk_kid` the id of its RSA key: as verified from `keys`.
         version: of the device list in `keys`.
-        devices: ids of the devices in force.
+        devices: ids of the devices in force, in the order of their certificates in `keys`.
     """
 
     user: str
@@ -50,7 +55,10 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as stored; fields as in `NewAccount`. `backup_version` is 0 where there is no backup."""
+    """An account as stored; fields as in `NewAccount`, but `keys` has past certificates too.
+
+    `backup_version` is 0 where there is no backup.
+    """
 
     user: str
     password_hash: str = field(repr=False)
@@ -64,13 +72,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class NewKeys:
-    """The next signed keys of an account; fields as in `NewAccount`."""
+    """The next signed keys of an account; fields as in `NewAccount`. `revoked`: ids of the devices its list revokes."""
 
     ik: bytes
     rk_kid: str
     version: int
     devices: tuple[str, ...]
     keys: SignedBundle = field(repr=False)
+    revoked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +95,77 @@ class ConversationRecord:
     """Where one of a user's conversations stands.
 
     Attributes:
-        head: counts the changes of a room's membership; 0 for private ones.
+        id: of the room; `room` itself where private.
+        head: the newest link of the room log, and `events` how many events it has; "" and 0 where private.
         last: the newest message, 0 if none.
-        first: the newest message when the user joined: nothing up to it was sealed for them.
+        first: the newest message when the user joined.
         read: this user's read marker, at least `first`.
+        start: the place to go on from.
         peer: the other user of a private conversation, else None.
     """
 
     room: str
-    head: int
+    id: str
+    head: str
+    events: int
     last: int
     first: int
     read: int
+    start: Place
     peer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """What `join` found or did. `fresh` is False where the user was a member already, `created` where the room was."""
-
-    head: int
-    first: int
-    last: int
-    created: bool
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
 class RoomSummary:
-    """One room for the list of rooms."""
+    """One open room for the list of rooms."""
 
     room: str
     members: int
     joined: bool
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a room event is in its log.
+
+    Attributes:
+        id: of the room.
+        events: its number, from 1.
+        link: of the log, after it.
+        start: the place in the transcript behind which it stands.
+        dup: an earlier call put it there.
+    """
+
+    id: str
+    events: int
+    link: str
+    start: Place
+    dup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Events that a log has got back: the first has number `first`; `seq` is the newest message of the room.
+
+    `certs` are those of the signing devices, one an event.
+    """
+
+    id: str
+    first: int
+    seq: int
+    certs: Sequence[SignedCertificate]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Part of a room log. `certs`: of the devices that signed these events, each once; `events`: of the whole log."""
+
+    id: str
+    acts: Sequence[SignedEvent]
+    certs: Sequence[SignedCertificate]
+    events: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +173,11 @@ class NewMessage:
     """A message to be stored.
 
     Attributes:
-        room: the conversation.
+        room: the conversation by name; where it is private, the header's `room`.
         peer: the other user where it is private, else None; such a conversation is made at its first message.
-        mid: the client's message id, 32 hex digits; `device` likewise.
-        ctr: the message's number among this device's in this conversation, from 1.
-        head: the head it was sealed for; ignored where private.
+        sender, device: who sends it; `header` names the same.
+        header: what the sender signed.
+        id: names the message in `prev` and in transcripts, 64 hex digits.
         shared: the package as JSON, without `encrypted_keys` and `kids`.
         kids: who it is sealed for, by user: the id of the RSA key.
         wrapped: by user, 384 bytes; same users as `kids`.
@@ -142,9 +189,8 @@ class NewMessage:
     peer: str | None
     sender: str
     device: str
-    mid: str
-    ctr: int
-    head: int
+    header: Header
+    id: str
     shared: bytes = field(repr=False)
     kids: Mapping[str, str] = field(repr=False)
     wrapped: Mapping[str, bytes] = field(repr=False)
@@ -154,10 +200,14 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a message is. `dup`: an earlier call stored it; `fresh_conversation`: it made the private conversation."""
+    """Where a message is: at `seq`, behind `events` events of the room log.
+
+    `dup`: an earlier call stored it; `fresh_conversation`: it made the private conversation.
+    """
 
     seq: int
     ts: int
+    events: int
     dup: bool = False
     fresh_conversation: bool = False
 
@@ -172,6 +222,7 @@ class MessageRow:
     device: str
     mid: str
     ts: int
+    events: int
     shared: bytes = field(repr=False)
     kid: str | None
     wrapped: bytes | None = field(repr=False)
@@ -179,10 +230,24 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a history, oldest first. `more` says that there is more beyond it in the direction asked."""
+    """Part of a history, oldest first. `more` says that there is more beyond it in the direction asked.
+
+    `start` is the place before the first message; None where there is none.
+    """
 
     messages: Sequence[MessageRow]
     more: bool
+    start: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """One table of the database: its columns, how many rows are about an account, and what they are, for people."""
+
+    table: str
+    rows: int
+    columns: tuple[str, ...]
+    about: str
 
 
 class ChatStore(Protocol):
@@ -209,7 +274,11 @@ class ChatStore(Protocol):
         """
 
     async def keys(self, users: Sequence[str]) -> Mapping[str, SignedBundle]:
-        """The newest signed keys of those users that exist."""
+        """The newest signed keys of those users that exist.
+
+        Their `past`: certificates of devices in force no more, newest first; of those of the present identity, what its
+        list revokes.
+        """
 
     async def publish(self, user: str, keys: NewKeys, *, backup: Backup | None, now: int) -> None:
         """Replaces an account's keys by their successor, and the backup with them.
@@ -221,7 +290,10 @@ class ChatStore(Protocol):
         """
 
     async def reset_identity(self, user: str, keys: NewKeys, *, backup: Backup, now: int) -> None:
-        """Replaces an account's identity and backup, whatever their versions; ends all its sessions."""
+        """Replaces an account's identity and backup, whatever their versions; ends all its sessions.
+
+        The new identity is a member of nothing, unless it was the account's before.
+        """
 
     async def change_password(
         self, user: str, *, password_hash: str, salt: bytes, backup: Backup | None, keep: bytes, now: int
@@ -261,24 +333,78 @@ class ChatStore(Protocol):
 
     # --- conversations ----------------------------------------------------------------------------------------------
 
-    async def conversations(self, user: str) -> Sequence[ConversationRecord]:
-        """All rooms and private conversations the user is in."""
+    async def conversations(self, user: str, since: Mapping[str, int] | None = None) -> Sequence[ConversationRecord]:
+        """All rooms and private conversations the user is in.
 
-    async def join(self, user: str, room: str, now: int) -> Joined:
-        """Makes the user a member, and the room where there is none. Raises Refused: `room_full`, `too_many_rooms`."""
+        Args:
+            since: by conversation, the newest message that a reader has: `start` is then the place there, but at least
+                `first`; or at the read marker, where none is given or it is ahead of `last`. None: `start` is the
+                newest place.
+        """
 
-    async def leave(self, user: str, room: str, now: int) -> int:
-        """Ends a membership; answers the new head. Raises Refused: `no_such_room`, `not_member`."""
+    async def invitations(self, user: str) -> Sequence[str]:
+        """The rooms the user is invited to, by name."""
 
-    async def rooms(self, user: str) -> Sequence[RoomSummary]:
-        """All rooms, by name."""
+    async def act(self, room: str, signed: SignedEvent, *, wait: float, now: int) -> Placed:
+        """Puts an event into a room's log, and does what it says.
 
-    async def members(self, user: str, room: str) -> tuple[int, Sequence[tuple[str, int]]]:
-        """The head, and each member with the version of its device list, by name.
+        Its form, its signature, and that its author is who calls, are the caller's to check.
+
+        Args:
+            room: the name.
+            wait: seconds until its author may act again; 0.0: now. An event that is in the log already is no error
+                but `dup`, whatever else holds now.
 
         Raises:
-            Refused: `no_such_room`, `not_member`.
+            Refused: in this order: `rate_limited`; `bad_event` (its author's identity or device is not in force);
+                `no_such_user`, `stale_keys` (with `users`: a device list or identity it names is not the newest);
+                `room_exists`, `no_such_room`; what `crypto.roomlog.RoomLog.check` refuses; `banned`, by this server's
+                clock; `room_full`, `too_many_rooms`.
         """
+
+    async def extend(
+        self,
+        user: str,
+        room: str,
+        after: int,
+        acts: Sequence[SignedEvent],
+        certs: Sequence[SignedCertificate],
+        *,
+        srv: str,
+        now: int,
+    ) -> Extension:
+        """Takes back events that were lost, as they are, behind the first `after` ones.
+
+        Their signatures are checked here: by certificates of devices that were not revoked, stored or in `certs`, of
+        their authors' present identities.
+
+        Raises:
+            Refused: `bad_event`, `no_such_user`; `stale_log` unless `after` is how many events there are and these
+                continue them; what `RoomLog.check` refuses; `not_member` (of the room before or after).
+        """  # fmt: skip
+
+    async def room_log(self, user: str, room: str, *, after: int, limit: int, max_bytes: int) -> LogPage:
+        """The events of a room's log behind the first `after`: at most `limit`, and `max_bytes` bytes but one at least.
+
+        Raises:
+            Refused: `no_such_room`; `not_invited` unless the room is open or the user is in it or invited; `damaged`.
+        """
+
+    async def rooms(self, user: str) -> Sequence[RoomSummary]:
+        """The open rooms that anybody is in, by name."""
+
+    async def members(self, user: str, room: str) -> Sequence[str]:
+        """The members of a room that the user is in, by name. Raises Refused: `no_such_room`, `not_member`."""
+
+    async def audience(self, user: str, room: str, rcp: str) -> bytes:
+        """The bytes of an audience that messages of a conversation were sealed for, by its digest in hex.
+
+        Raises:
+            Refused: `no_such_room`, `not_member`, `unknown_audience`, `damaged`.
+        """
+
+    async def stored(self, user: str) -> Sequence[StoredTable]:
+        """What is stored about an account: every table that may have rows about one, by name."""
 
     async def append(self, message: NewMessage) -> Appended:
         """Stores a message as the next of its conversation.
@@ -287,15 +413,21 @@ class ChatStore(Protocol):
 
         Raises:
             Refused: `mid_conflict` (the same sender, device and mid with another body; the same body is no error but
-                `dup`, whatever else holds now); `no_such_room`, `not_member`; `stale_head` (with `head`);
-                `bad_audience` (`kids` names others than the members); `stale_keys` (with `users`: those whose kid
-                is not the newest); `out_of_turn` (with `expected`).
+                `dup`, whatever else holds now); `no_such_room`, `no_such_user`; `bad_header` (it is of another room),
+                where private `stale_keys` (the two identities are not those of the conversation); `not_member`;
+                `muted`; `stale_head` (with `head`: somebody was put out since its `head`, or that is too old);
+                `stale_keys` (the sender's own list); `bad_audience` (`kids` names others than the members; either is
+                fine for those who came or left since its `head`); `stale_keys` (with `users`: those whose kid is not
+                the newest); `bad_header` (`rcp`, `th`); `ctr_behind` (with `expected`, and `proof`: the device's
+                newest message as a MessageRow), `out_of_turn` (with `expected`).
         """
 
     async def read(
         self, user: str, room: str, *, after: int | None, before: int | None, limit: int, max_bytes: int
     ) -> Page:
         """At most `limit` messages and `max_bytes` bytes of them (but at least one), next to a place.
+
+        In a room that is not open nothing from before the user joined.
 
         Args:
             after: the oldest messages above this seq; or

@@ -42,6 +42,12 @@ class LeastRecentlyUsed(Generic[K, V]):
                 _, (_, freed) = self._held.popitem(last=False)
                 self._weight -= freed
 
+    def drop(self, key: K) -> None:
+        """Lets go of one value, if it is held."""
+        with self._lock:
+            _, freed = self._held.pop(key, (None, 0))
+            self._weight -= freed
+
     def clear(self) -> None:
         """Lets go of everything."""
         with self._lock:

@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from securechat.crypto.atrest import KeyEncryptionKeys
-from securechat.crypto.identity import SignedBundle
+from securechat.crypto.identity import SignedBundle, SignedCertificate
+from securechat.crypto.roomlog import SignedEvent
 from securechat.storage import migrate
 from securechat.storage.connection import Refusals, arguments, configure, configure_reader
 from securechat.storage.groupcommit import GroupCommit
@@ -25,15 +26,18 @@ from securechat.storage.interface import (
     Backup,
     ChatStore,
     ConversationRecord,
-    Joined,
+    Extension,
+    LogPage,
     NewAccount,
     NewKeys,
     NewMessage,
     Page,
+    Placed,
     RoomSummary,
     Session,
+    StoredTable,
 )
-from securechat.storage.queries import accounts, conversations, messages, sessions
+from securechat.storage.queries import accounts, acts, conversations, history, messages, roomlogs, sessions, stored
 from securechat.storage.queries.sealing import Foundation, found
 from securechat.storage.readpool import ReadPool
 
@@ -50,6 +54,7 @@ class SQLiteStore(ChatStore):
         reactor: provides IReactorTime, and what adbapi needs of it: IReactorCore and IReactorFromThreads.
         max_members: of a room.
         max_rooms: that one user may be in.
+        max_past: certificates of devices in force no more that come with an account's keys.
         readers: threads that read.
         pool: makes the two pools of connections.
     """
@@ -64,14 +69,15 @@ class SQLiteStore(ChatStore):
         reactor: IReactorTime,
         max_members: int = 1000,
         max_rooms: int = 500,
+        max_past: int = 100,
         readers: int = 2,
         pool: Callable[..., ConnectionPool] = ConnectionPool,
     ) -> None:
         self._path = Path(path)
         self._kek = kek
         self._reactor = reactor
-        self._max_members = max_members
-        self._max_rooms = max_rooms
+        self._limits = acts.Limits(max_members, max_rooms)
+        self._max_past = max_past
         self._threads = readers
         self._new_pool = pool
         self._pools: tuple[ConnectionPool, ConnectionPool] | None = None
@@ -89,7 +95,7 @@ class SQLiteStore(ChatStore):
         writer = self._pool(1, configure)
         reader = self._pool(self._threads, configure_reader)
         self._pools = writer, reader
-        self._writes = GroupCommit(writer, refusals, self._at_rest.rosters.clear)
+        self._writes = GroupCommit(writer, refusals, self._at_rest.undone)
         self._reads = ReadPool(reader, refusals)
 
     def _found(self) -> Foundation:
@@ -148,13 +154,13 @@ class SQLiteStore(ChatStore):
     # --- accounts -----------------------------------------------------------------------------------------
 
     async def account(self, user: str) -> Account | None:
-        return await self._reads.submit(accounts.account, user)
+        return await self._reads.submit(accounts.account, user, self._max_past)
 
     async def register(self, account: NewAccount, *, invite_hash: bytes | None, now: int) -> None:
         await self._writes.submit(accounts.register, self._at_rest, account, invite_hash, now)
 
     async def keys(self, users: Sequence[str]) -> Mapping[str, SignedBundle]:
-        return await self._reads.submit(accounts.keys, users)
+        return await self._reads.submit(accounts.keys, users, self._max_past)
 
     async def publish(self, user: str, keys: NewKeys, *, backup: Backup | None, now: int) -> None:
         await self._writes.submit(accounts.publish, self._at_rest, user, keys, backup, now)
@@ -196,20 +202,38 @@ class SQLiteStore(ChatStore):
 
     # --- conversations ------------------------------------------------------------------------------------
 
-    async def conversations(self, user: str) -> Sequence[ConversationRecord]:
-        return await self._reads.submit(conversations.conversations, user)
+    async def conversations(self, user: str, since: Mapping[str, int] | None = None) -> Sequence[ConversationRecord]:
+        return await self._reads.submit(conversations.conversations, user, since)
 
-    async def join(self, user: str, room: str, now: int) -> Joined:
-        return await self._writes.submit(conversations.join, user, room, self._max_members, self._max_rooms, now)
+    async def invitations(self, user: str) -> Sequence[str]:
+        return await self._reads.submit(conversations.invitations, user)
 
-    async def leave(self, user: str, room: str, now: int) -> int:
-        return await self._writes.submit(conversations.leave, user, room)
+    async def act(self, room: str, signed: SignedEvent, *, wait: float, now: int) -> Placed:
+        return await self._writes.submit(acts.act, self._at_rest, room, signed, self._limits, wait, now)
+
+    async def extend(
+        self, user: str, room: str, after: int, events: Sequence[SignedEvent], certs: Sequence[SignedCertificate], *,
+        srv: str, now: int,
+    ) -> Extension:  # fmt: skip
+        vouched = await self._reads.submit(acts.vouch, events, certs, srv)  # not in the writer's time
+        return await self._writes.submit(
+            acts.extend, self._at_rest, user, room, after, events, vouched, self._limits.members, now
+        )
+
+    async def room_log(self, user: str, room: str, *, after: int, limit: int, max_bytes: int) -> LogPage:
+        return await self._reads.submit(roomlogs.page, self._at_rest, user, room, after, limit, max_bytes)
 
     async def rooms(self, user: str) -> Sequence[RoomSummary]:
-        return await self._reads.submit(conversations.rooms, user)
+        return await self._reads.submit(conversations.rooms, self._at_rest, user)
 
-    async def members(self, user: str, room: str) -> tuple[int, Sequence[tuple[str, int]]]:
+    async def members(self, user: str, room: str) -> Sequence[str]:
         return await self._reads.submit(conversations.members, user, room)
+
+    async def audience(self, user: str, room: str, rcp: str) -> bytes:
+        return await self._reads.submit(history.audience, self._at_rest, user, room, rcp)
+
+    async def stored(self, user: str) -> Sequence[StoredTable]:
+        return await self._reads.submit(stored.stored, user)
 
     async def append(self, message: NewMessage) -> Appended:
         return await self._writes.submit(messages.append, self._at_rest, message)
@@ -217,7 +241,7 @@ class SQLiteStore(ChatStore):
     async def read(
         self, user: str, room: str, *, after: int | None, before: int | None, limit: int, max_bytes: int
     ) -> Page:
-        return await self._reads.submit(messages.read, self._at_rest, user, room, after, before, limit, max_bytes)
+        return await self._reads.submit(history.read, self._at_rest, user, room, after, before, limit, max_bytes)
 
     async def move_read_marker(self, user: str, room: str, seq: int) -> bool:
         return await self._writes.submit(conversations.move_read_marker, user, room, seq)

@@ -9,7 +9,19 @@ import msgspec
 
 from securechat.errors import BAD_FIELD, BAD_PACKET, EMPTY_LINE, UNKNOWN_COMMAND, Code, ProtocolViolation, Refused
 from securechat.wire import limits
-from securechat.wire.messages import REPLIES, REQUESTS, AnyEvent, AnyRequest, Failed, Packet, Reply, Request, command_of
+from securechat.wire.messages import (
+    EVENTS,
+    REPLIES,
+    REQUESTS,
+    AnyEvent,
+    AnyRequest,
+    Failed,
+    Package,
+    Packet,
+    Reply,
+    Request,
+    command_of,
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode_request = msgspec.json.Decoder(AnyRequest).decode
@@ -98,7 +110,7 @@ def encode(packet: Packet) -> bytes:
     return _encode(packet) + b"\n"
 
 
-_FAILED_FIELDS: Final = ("retry_after", "expected", "head", "version", "users")
+_FAILED_FIELDS: Final = ("retry_after", "expected", "head", "version", "users", "proof")
 
 
 def encode_refusal(request_id: Any, refusal: Refused) -> bytes:
@@ -117,7 +129,16 @@ def internal_error(request_id: Any, code: Code) -> bytes:
 
 
 def message_prefix(
-    *, room: str, seq: int, sender: str, device: str, mid: str, ts: int, shared: bytes, to: str | None = None
+    *,
+    room: str,
+    seq: int,
+    sender: str,
+    device: str,
+    mid: str,
+    ts: int,
+    events: int,
+    shared: bytes,
+    to: str | None = None,
 ) -> bytes:
     """What all readers of a message get alike: everything but the tail of `own_tail`.
 
@@ -127,7 +148,9 @@ def message_prefix(
     """
     # Every value is checked by pattern where it came in, so none needs escaping.
     private = b"" if to is None else b'"to":"%b",' % to.encode()
-    return b'{"event":"message","room":"%b","seq":%d,"sender":"%b","device":"%b",%b"mid":"%b","ts":%d,"package":%b' % (
+    return (
+        b'{"event":"message","room":"%b","seq":%d,"sender":"%b","device":"%b",%b"mid":"%b","ts":%d,"events":%d,"package":%b'
+    ) % (
         room.encode(),
         seq,
         sender.encode(),
@@ -135,6 +158,7 @@ def message_prefix(
         private,
         mid.encode(),
         ts,
+        events,
         shared[:-1],
     )
 
@@ -149,9 +173,14 @@ def own_tail(user: str, kid: str, wrapped: bytes) -> bytes:
     return b',"kids":{"%b":"%b"},"encrypted_keys":{"%b":%b}}}' % (name, kid.encode(), name, own)
 
 
-def shared_part(encrypted_message: str) -> bytes:
+def shared_part(package: Package) -> bytes:
     """The part of a v1 package that all readers get alike, as JSON."""
-    return b'{"encrypted_message":"%b"}' % encrypted_message.encode()
+    return b'{"encrypted_message":"%b","hdr":%b,"bind":%b,"sig":%b}' % (
+        package.encrypted_message.encode(),
+        _encode(package.hdr),
+        _encode(package.bind),
+        _encode(package.sig),
+    )
 
 
 def history_reply(head: Reply, messages: list[bytes]) -> bytes:
@@ -206,7 +235,7 @@ def decode_event(line: bytes) -> AnyEvent | None:
     return event
 
 
-_EVENT_NAMES: Final = frozenset({"hello", "message", "room", "member", "live", "read", "bye"})
+_EVENT_NAMES: Final = frozenset(str(event.__struct_config__.tag) for event in EVENTS)
 
 
 def decode_reply(line: bytes, request: type[Request]) -> Any:

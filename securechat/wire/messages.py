@@ -16,6 +16,8 @@ from securechat.wire.names import CONVERSATION_PATTERN, NAME_PATTERN
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Conversation = Annotated[str, Meta(pattern=CONVERSATION_PATTERN)]
 Hex128 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Hex256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+HeadLink = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[str, Meta(max_length=64)] | None
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -27,6 +29,8 @@ AuthToken = Annotated[str, Meta(pattern=r"^sc1\$[A-Za-z0-9_-]{43}\Z")]
 SessionToken = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 InviteCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 WrappedKey = Annotated[bytes, Meta(min_length=384, max_length=384)]  # RSA-3072
+SignedHeader = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_HEADER)]
+EventBytes = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_EVENT)]
 FernetToken = Annotated[  # version 0x80 and a time stamp of 0
     str, Meta(min_length=100, max_length=limits.MAX_TOKEN, pattern=r"^gAAAAAAAAAAA[A-Za-z0-9_-]+=*\Z")
 ]
@@ -47,19 +51,32 @@ class Certificate(Packet):
     ik_sig: Signature
     dk_sig: Signature
 
+    @classmethod
+    def of(cls, signed: Any) -> Certificate:
+        """A certificate of the same fields from elsewhere, as part of a packet."""
+        return cls(cert=signed.cert, ik_sig=signed.ik_sig, dk_sig=signed.dk_sig)
+
 
 class KeyBundle(Packet):
-    """An account's signed device list and the certificates it names. `crypto.identity` checks it."""
+    """An account's signed device list and the certificates it names. `crypto.identity` checks it.
+
+    `past` holds certificates of devices in force no more, so that what they signed can still be checked.
+    """
 
     list: Annotated[bytes, Meta(max_length=limits.MAX_DEVICE_LIST)]
     sig: Signature
     certs: Annotated[tuple[Certificate, ...], Meta(min_length=1, max_length=limits.MAX_DEVICES + 1)]
+    past: Annotated[tuple[Certificate, ...], Meta(max_length=limits.MAX_PAST)] = ()
 
     @classmethod
     def of(cls, signed: Any) -> KeyBundle:
         """A bundle of the same fields from elsewhere (see `crypto.identity.BundleBytes`), as part of a packet."""
-        certs = tuple(Certificate(cert=c.cert, ik_sig=c.ik_sig, dk_sig=c.dk_sig) for c in signed.certs)
-        return cls(list=signed.list, sig=signed.sig, certs=certs)
+        return cls(
+            list=signed.list,
+            sig=signed.sig,
+            certs=tuple(map(Certificate.of, signed.certs)),
+            past=tuple(map(Certificate.of, signed.past)),
+        )
 
 
 class Backup(Packet):
@@ -70,21 +87,26 @@ class Backup(Packet):
 
 
 class Package(Packet):
-    """The hybrid package, v1: one Fernet token, and its key wrapped for each reader.
+    """Envelope v1: one Fernet token, its key wrapped for each reader, and the signed header.
 
     `kids` says which RSA key each entry was wrapped for. A package given to a reader holds that reader's entry alone.
+    `hdr` is the exact JSON that `sig` covers together with `bind`; `crypto.envelope` makes and checks all three.
     """
 
     encrypted_message: FernetToken
     encrypted_keys: Annotated[dict[Name, WrappedKey], Meta(max_length=limits.MAX_MEMBERS)]
     kids: Annotated[dict[Name, Hex128], Meta(max_length=limits.MAX_MEMBERS)]
+    hdr: SignedHeader
+    bind: Key32
+    sig: Signature
 
 
 class StoredMessage(Packet, tag_field="event", tag="message"):
     """A message as stored, cut down to one reader: in a history page, and as an event of its own.
 
-    `sender` and `device` are the server's word for now; `seq` counts the conversation's messages from 1 without gaps.
-    `to` is the other user of a private conversation.
+    `sender`, `device` and `mid` say which key to check it with, and what its header must say; `seq` counts the
+    conversation's messages from 1 without gaps; `events` counts the room events before it (0 in private). `to` is
+    the other user of a private conversation.
     """
 
     room: Conversation
@@ -93,41 +115,59 @@ class StoredMessage(Packet, tag_field="event", tag="message"):
     device: Hex128
     mid: Hex128
     ts: Count
+    events: Count
     package: Package
     to: Name | UnsetType = UNSET
 
 
+class Act(Packet):
+    """A room event as the exact bytes that its author's device signed. `crypto.roomlog` checks it."""
+
+    signed: EventBytes
+    sig: Signature
+
+
 class RoomEntry(Packet):
-    """One room in the answer to `rooms`."""
+    """One room in the answer to `rooms`. The topic is its signed one, as the server has replayed it."""
 
     room: Name
     members: Count
     joined: bool = False
+    topic: str = ""
 
 
-class Member(Packet):
-    """One member of a room: whose keys to fetch when the known device list is older than `version`."""
-
-    user: Name
-    version: Number
-    online: bool = False
+Place = tuple[Count, Hex256]
+"""A place in a transcript: after which message, and `th` there."""
 
 
 class ConversationState(Packet):
     """Where one conversation of mine stands, in the answer to `sync`.
 
-    `first` is the message after which I joined: what is not newer was never sealed for me. `reset` says that the
-    cursor given does not exist here (another epoch, or ahead of `last`): start again from `read`.
+    `id` is the room's id (or `room` itself in private); `head` the newest link of its log and `events` their number.
+    `first` is the message after which I joined. What streams begins behind the place `start`. `reset` says that the
+    cursor given does not exist here (another epoch, or ahead of `last`).
     """
 
     room: Conversation
-    head: Count
+    id: str
+    head: HeadLink
+    events: Count
     last: Count
     first: Count
     read: Count
     unread: Count
+    start: Place
     peer: Name | UnsetType = UNSET
     reset: bool = False
+
+
+class StoredTable(Packet):
+    """One table of the server's database, in the answer to `stored`: its columns, and how many rows are mine."""
+
+    table: str
+    rows: Count
+    columns: tuple[str, ...]
+    about: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------ requests
@@ -215,35 +255,55 @@ class BackupRequest(Request, tag="backup"):
     backup: Backup | None = None
 
 
-class Join(Request, tag="join"):
-    """Joins a room, making it when there is none. Joining twice is harmless."""
+class DoAct(Request, tag="act"):
+    """Puts a signed room event into a room's log; the one that makes the room, too. The same again is harmless."""
 
     room: Name
+    signed: EventBytes
+    sig: Signature
 
 
-class Leave(Request, tag="leave"):
-    """Leaves a room."""
+class RoomLog(Request, tag="roomlog"):
+    """Reads a room's log behind its first `after` events: of a room one is in or invited to, or of an open one."""
 
     room: Name
+    after: Count = 0
+
+
+class Extend(Request, tag="extend"):
+    """Gives a server that lost the end of a room's log the events it lacks, as they are, behind its first `after`."""
+
+    room: Name
+    after: Count
+    acts: Annotated[tuple[Act, ...], Meta(min_length=1, max_length=limits.EVENTS_PER_PAGE)]
+    certs: Annotated[tuple[Certificate, ...], Meta(max_length=limits.EVENTS_PER_PAGE)] = ()
+
+
+class Audience(Request, tag="audience"):
+    """Asks whom messages with this digest were sealed for."""
+
+    room: Conversation
+    rcp: Hex256
 
 
 class Rooms(Request, tag="rooms"):
-    """Lists the rooms of the server."""
+    """Lists the open rooms of the server."""
 
 
-class Members(Request, tag="members"):
-    """Lists the members of a room one is in, at its present head."""
+class Online(Request, tag="online"):
+    """Asks which members of a room one is in are connected."""
 
     room: Name
+
+
+class Stored(Request, tag="stored"):
+    """Asks what the server stores about this account."""
 
 
 class Send(Request, tag="send"):
-    """Stores a message in a room. `ok` means: on disk, once."""
+    """Stores a message in a room. `ok` means: on disk, once. All about it stands in its signed header."""
 
     room: Name
-    mid: Hex128
-    ctr: Number
-    head: Count
     package: Package
 
 
@@ -251,8 +311,6 @@ class Pm(Request, tag="pm"):
     """Stores a private message. Same promise as `send`."""
 
     user: Name
-    mid: Hex128
-    ctr: Number
     package: Package
 
 
@@ -285,11 +343,11 @@ class Ping(Request, tag="ping"):
 
 REQUESTS: Final[tuple[type[Request], ...]] = (
     Prelogin, Register, Login, Resume, Logout, Passwd, Publish, ResetIdentity, Keys, BackupRequest,
-    Join, Leave, Rooms, Members, Send, Pm, History, Sync, Read, Ping,
+    DoAct, RoomLog, Extend, Audience, Rooms, Online, Stored, Send, Pm, History, Sync, Read, Ping,
 )  # fmt: skip
 AnyRequest = (
     Prelogin | Register | Login | Resume | Logout | Passwd | Publish | ResetIdentity | Keys | BackupRequest
-    | Join | Leave | Rooms | Members | Send | Pm | History | Sync | Read | Ping
+    | DoAct | RoomLog | Extend | Audience | Rooms | Online | Stored | Send | Pm | History | Sync | Read | Ping
 )  # fmt: skip
 
 
@@ -310,9 +368,10 @@ class Failed(Packet, tag_field="status", tag="error", kw_only=True):
     msg: str
     retry_after: float | UnsetType = UNSET
     expected: Number | UnsetType = UNSET
-    head: Count | UnsetType = UNSET
+    head: HeadLink | UnsetType = UNSET
     version: Number | UnsetType = UNSET
     users: tuple[Name, ...] | UnsetType = UNSET
+    proof: StoredMessage | UnsetType = UNSET
 
 
 class PreloginOk(Reply, tag="ok"):
@@ -351,54 +410,101 @@ class BackupOk(Reply, tag="ok"):
     backup: Backup
 
 
-class JoinOk(Reply, tag="ok"):
-    """Joined: what is newer than `first` arrives as events, sealed for you too."""
+class ActOk(Reply, tag="ok"):
+    """In the log: on disk, as event number `events`, with this link; behind message `start`. `dup`: it was already.
+
+    `rid` is the room's id.
+    """
 
     room: Name
-    head: Count
-    first: Count
-    last: Count
-    created: bool = False
+    rid: Hex256
+    events: Number
+    link: Hex256
+    start: Place
+    dup: bool = False
+
+
+class RoomLogOk(Reply, tag="ok"):
+    """Events in their order, and the certificates of the devices that signed them. `events`: how many there are.
+
+    `rid` is the room's id.
+    """
+
+    room: Name
+    rid: Hex256
+    acts: tuple[Act, ...]
+    certs: tuple[Certificate, ...]
+    events: Count
+    more: bool = False
+
+
+class ExtendOk(Reply, tag="ok"):
+    """The log goes on to `events` now."""
+
+    room: Name
+    events: Count
+
+
+class AudienceOk(Reply, tag="ok"):
+    """The exact bytes of the audience."""
+
+    room: Conversation
+    audience: bytes
 
 
 class RoomsOk(Reply, tag="ok"):
-    """The rooms of the server, by name."""
+    """The open rooms of the server, by name."""
 
     rooms: tuple[RoomEntry, ...]
 
 
-class MembersOk(Reply, tag="ok"):
-    """The members of a room at `head`, by name."""
+class OnlineOk(Reply, tag="ok"):
+    """Who of a room is connected; the server's word."""
 
     room: Name
-    head: Count
-    members: tuple[Member, ...]
+    users: tuple[Name, ...]
+
+
+class StoredOk(Reply, tag="ok"):
+    """What the server stores about this account, from its own tables, and what it can see in passing."""
+
+    tables: tuple[StoredTable, ...]
+    passing: tuple[str, ...]
 
 
 class SendOk(Reply, tag="ok"):
-    """Stored: on disk, once, at `seq`. `dup` says that an earlier `send` of the same mid did it."""
+    """Stored: on disk, once, at `seq`, behind `events` room events. `dup`: an earlier `send` of the same mid did it."""
 
     room: Conversation
     seq: Number
     ts: Count
+    events: Count
     dup: bool = False
 
 
 class HistoryOk(Reply, tag="ok"):
-    """A page of history. `more` says that the conversation goes on beyond the page, in the direction asked."""
+    """A page of history. `more` says that the conversation goes on beyond the page, in the direction asked.
+
+    `start` is the place before its first message.
+    """
 
     room: Conversation
     messages: tuple[StoredMessage, ...]
     more: bool = False
     first_seq: Count = 0
     last_seq: Count = 0
+    start: Place | UnsetType = UNSET
 
 
 class SyncOk(Reply, tag="ok"):
-    """Where each conversation stands. What is newer follows as events, then `live` for each conversation."""
+    """Where each conversation stands. What is newer follows as events, then `live` for each conversation.
+
+    `invites` names the rooms one is invited to.
+    """
 
     epoch: Epoch
     conversations: tuple[ConversationState, ...]
+    invites: tuple[Name, ...] = ()
 
 
 # -------------------------------------------------------------------------------------------------------- events
@@ -434,18 +540,27 @@ class Hello(Event, tag="hello"):
 
 
 class RoomEvent(Event, tag="room"):
-    """Something about the people of a room: `joined` (with their keys), `left`, `online` or `offline`.
-
-    `head` comes with the first two: the membership after it. `first` comes with `joined`: the newest message then,
-    so that another connection of the newcomer knows where the room begins for it.
-    """
+    """The next event of a room's log, number `events` of it, with the certificate of the device that signed it."""
 
     room: Name
-    type: str
+    events: Number
+    signed: EventBytes
+    sig: Signature
+    cert: Certificate
+
+
+class PresenceEvent(Event, tag="presence"):
+    """A member of a room connected, or has no connection left."""
+
+    room: Name
     user: Name
-    head: Count | UnsetType = UNSET
-    first: Count | UnsetType = UNSET
-    keys: KeyBundle | UnsetType = UNSET
+    online: bool
+
+
+class InvitedEvent(Event, tag="invited"):
+    """Somebody invited this account to a room; `roomlog` shows who."""
+
+    room: Name
 
 
 class MemberEvent(Event, tag="member"):
@@ -477,8 +592,10 @@ class Bye(Event, tag="bye"):
     retry_after: float | UnsetType = UNSET
 
 
-EVENTS: Final[tuple[type[Packet], ...]] = (Hello, StoredMessage, RoomEvent, MemberEvent, Live, ReadEvent, Bye)
-AnyEvent = Hello | StoredMessage | RoomEvent | MemberEvent | Live | ReadEvent | Bye
+EVENTS: Final[tuple[type[Packet], ...]] = (
+    Hello, StoredMessage, RoomEvent, PresenceEvent, InvitedEvent, MemberEvent, Live, ReadEvent, Bye,
+)  # fmt: skip
+AnyEvent = Hello | StoredMessage | RoomEvent | PresenceEvent | InvitedEvent | MemberEvent | Live | ReadEvent | Bye
 
 REPLIES: Final[dict[type[Request], type[Reply]]] = {
     Prelogin: PreloginOk,
@@ -491,10 +608,13 @@ REPLIES: Final[dict[type[Request], type[Reply]]] = {
     ResetIdentity: LoginOk,
     Keys: KeysOk,
     BackupRequest: BackupOk,
-    Join: JoinOk,
-    Leave: Reply,
+    DoAct: ActOk,
+    RoomLog: RoomLogOk,
+    Extend: ExtendOk,
+    Audience: AudienceOk,
     Rooms: RoomsOk,
-    Members: MembersOk,
+    Online: OnlineOk,
+    Stored: StoredOk,
     Send: SendOk,
     Pm: SendOk,
     History: HistoryOk,

@@ -15,13 +15,14 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pexpect
 import pyte
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
@@ -30,17 +31,20 @@ import securechat
 import tests
 from securechat.crypto import backup as sealed_backup
 from securechat.crypto import primitives as p
-from securechat.crypto.envelope import open_package, seal
+from securechat.crypto.envelope import Position, seal, unwrap
 from securechat.crypto.identity import (
     AccountKeys,
     certify_device,
     check_hello,
     login_proof,
+    private_conversation,
     server_id,
     sign_device_list,
     verify_bundle,
 )
 from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
+from securechat.crypto.roomlog import AnyEvent, Create, Join, RoomLog, SignedEvent, sign_event
+from securechat.crypto.transcript import transcript_start
 from securechat.link import EXPORTER_LABEL, ConnectLine
 from securechat.wire import codec
 from securechat.wire import messages as m
@@ -660,7 +664,7 @@ class Person:
     device: ed25519.Ed25519PrivateKey
     keys: AccountKeys
     token: str
-    counters: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, list[str]] = field(default_factory=dict)  # ids of its messages by conversation id
 
     @classmethod
     def register(cls, wire: Wire, name: str, password: str = PASSWORD, invite: str | None = None) -> Person:
@@ -718,46 +722,94 @@ class Person:
         reply: m.SyncOk = wire.ask(lambda number: m.Sync(id=number, since=cursors))
         return reply
 
-    def join(self, wire: Wire, room: str) -> m.JoinOk:
-        """Enters a room."""
-        reply: m.JoinOk = wire.ask(lambda number: m.Join(id=number, room=room))
+    def log(self, wire: Wire, room: str) -> RoomLog | None:
+        """A room's log, replayed; no signature is checked. None where there is no such room."""
+        log = RoomLog(self.srv)
+        try:
+            while True:
+                after = log.count
+                page: m.RoomLogOk = wire.ask(lambda number, after=after: m.RoomLog(id=number, room=room, after=after))
+                for act in page.acts:
+                    log.append(SignedEvent(act.signed, act.sig))
+                if not page.more:
+                    return log
+        except WireRefused as refused:
+            if refused.code != "no_such_room":
+                raise
+            return None
+
+    def join(self, wire: Wire, room: str) -> m.ActOk:
+        """Enters a room, making it where there is none."""
+        log = self.log(wire, room)
+        made: dict[str, Any] = {
+            "srv": self.srv, "by": self.name, "ik": self.keys.ik, "dev": self.dev, "at": time.time_ns() // 1_000_000,
+            "dl": (self.keys.version, self.keys.digest),
+        }  # fmt: skip
+        event: AnyEvent
+        if log is None:
+            salt = os.urandom(16)
+            event = Create(**made, room="", after="", name=room, salt=salt, join="open", invite="member", env=1)
+        else:
+            event = Join(**made, room=log.id, after=log.head, own=log.standing.get(self.name, ""))
+        signed = sign_event(self.device, event)
+        reply: m.ActOk = wire.ask(lambda number: m.DoAct(id=number, room=room, signed=signed.data, sig=signed.sig))
         return reply
 
-    def readers(self, wire: Wire, room: str) -> tuple[int, list[AccountKeys]]:
-        """The head of a room, and its members' keys, verified."""
-        members = wire.ask(lambda number: m.Members(id=number, room=room))
-        users = tuple(member.user for member in members.members)
+    def readers(self, wire: Wire, room: str) -> tuple[RoomLog, list[AccountKeys]]:
+        """A room's log, and its members' keys, verified."""
+        log = self.log(wire, room)
+        assert log is not None
+        users = tuple(log.members)
         bundles = wire.ask(lambda number: m.Keys(id=number, users=users)).keys
-        return members.head, [verify_bundle(bundle, srv=self.srv, user=user) for user, bundle in bundles.items()]
+        return log, [verify_bundle(bundle, srv=self.srv, user=user) for user, bundle in bundles.items()]
 
     def send(self, wire: Wire, room: str, *texts: str) -> list[m.SendOk]:
         """Seals messages for the members of a room, sends all at once and waits for the acknowledgements."""
-        head, readers = self.readers(wire, room)
+        log, readers = self.readers(wire, room)
         for text in texts:
-            package = package_for(text, readers)
-            ctr = self.counters[room] = self.counters.get(room, 0) + 1
-            wire.say(
-                lambda number, ctr=ctr, package=package: m.Send(
-                    id=number, room=room, mid=os.urandom(16).hex(), ctr=ctr, head=head, package=package
-                )
-            )
+            package = self.package(text, log, readers)
+            wire.say(lambda number, package=package: m.Send(id=number, room=room, package=package))
         return [wire.reply() for _ in texts]
 
+    def package(self, text: str, log: RoomLog | None, readers: Sequence[AccountKeys], **changes: Any) -> m.Package:
+        """The next message of this device, as part of a packet.
+
+        Args:
+            log: of the room; None: to the other one of these readers alone.
+            changes: of fields of its position.
+        """
+        if log is None:
+            room, head = private_conversation(self.keys.ik, next(k.ik for k in readers if k.user != self.name)), ""
+        else:
+            room, head = log.id, log.head
+        sent = self.sent.setdefault(room, [])
+        position: dict[str, Any] = {
+            "room": room,
+            "author": self.name,
+            "dev": self.dev,
+            "dl": (self.keys.version, self.keys.digest),
+            "ctr": len(sent) + 1,
+            "prev": sent[-1] if sent else "",
+            "mid": os.urandom(16).hex(),
+            "head": head,
+            "th": (0, transcript_start(room)),
+            "at": time.time_ns() // 1_000_000,
+        }
+        sealed = seal(text, readers, Position(**(position | changes)), self.device)
+        sent.append(sealed.id)
+        return m.Package(
+            encrypted_message=sealed.encrypted_message,
+            encrypted_keys=dict(sealed.encrypted_keys),
+            kids=dict(sealed.kids),
+            hdr=sealed.hdr,
+            bind=sealed.bind,
+            sig=sealed.sig,
+        )
+
     def open(self, message: m.StoredMessage) -> str:
-        """The text of a message. Raises Undecryptable."""
-        package = message.package
-        wrapped, kid = package.encrypted_keys.get(self.name), package.kids.get(self.name)
-        return open_package(package.encrypted_message, wrapped, kid, {self.keys.kid: shared_rsa()})
-
-
-def package_for(text: str, readers: Iterable[AccountKeys]) -> m.Package:
-    """A text sealed for these, as part of a packet."""
-    sealed = seal(text, readers)
-    return m.Package(
-        encrypted_message=sealed.encrypted_message,
-        encrypted_keys=dict(sealed.encrypted_keys),
-        kids=dict(sealed.kids),
-    )
+        """The text of a message; its header and signature are not looked at. Raises KeyError, Undecryptable."""
+        key = unwrap(shared_rsa(), message.package.encrypted_keys[self.name])
+        return Fernet(key).decrypt(message.package.encrypted_message.encode()).decode()
 
 
 # --- the test case ----------------------------------------------------------------------------------------------------
@@ -811,7 +863,7 @@ class IntegrationTestCase(SynchronousTestCase):
         for client in clients:
             client.wait_for("Welcome")
         for client in clients if room else ():
-            client.ask(f"/join {room}", f" {room}.")
+            client.ask(f"/join {room}", f" {room}, an open room")
         return clients
 
     def script(self, name: str, line: object, typed: str, *options: str) -> subprocess.CompletedProcess[str]:

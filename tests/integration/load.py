@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import sqlite3
@@ -9,12 +10,16 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
 from cryptography.fernet import Fernet
 
-from securechat.crypto.primitives import WRAPPED_BYTES, b64
+from securechat.crypto.envelope import Header, audience, audience_digest, message_id
+from securechat.crypto.primitives import WRAPPED_BYTES, b64, sign, vec
+from securechat.crypto.signed import to_bytes
+from securechat.crypto.transcript import transcript_start
 from securechat.wire import codec
 from securechat.wire import messages as m
 from tests.checker import Row, Seen, Sent, Violation, check
@@ -88,21 +93,18 @@ class _Peer(threading.Thread):
             return []
 
 
+@dataclass(frozen=True)
 class _Waiting:
-    """A message on its way: the same bytes at every attempt, but for the request's id and a refused number."""
+    """A message on its way: the same bytes at every attempt, unless its number was refused."""
 
-    def __init__(self, room: str, mid: str, ctr: int, head: int, package: bytes) -> None:
-        self.room = room
-        self.mid = mid
-        self.ctr = ctr
-        self._head = head
-        self._package = package
+    room: str
+    mid: str
+    token: bytes
+    package: bytes
 
     def line(self, number: int) -> bytes:
         """The request."""
-        return b'{"cmd":"send","id":%d,"room":"%b","mid":"%b","ctr":%d,"head":%d,"package":%b}\n' % (
-            number, self.room.encode(), self.mid.encode(), self.ctr, self._head, self._package,
-        )  # fmt: skip
+        return b'{"cmd":"send","id":%d,"room":"%b","package":%b}\n' % (number, self.room.encode(), self.package)
 
 
 class _Sender(_Peer):
@@ -114,7 +116,7 @@ class _Sender(_Peer):
         self._fernet = Fernet(Fernet.generate_key())
         self._waiting: dict[str, _Waiting] = {}
         self._by_id: dict[int, str] = {}
-        self._last = dict.fromkeys(load.rooms, 0)
+        self._sent: dict[str, list[str]] = {room: [] for room in load.rooms}  # ids of its messages, in their order
         self._next_id = 1_000_000
 
     def finished(self) -> bool:
@@ -140,12 +142,34 @@ class _Sender(_Peer):
     def _fresh(self) -> _Waiting:
         room = self._random.choice(self.load.rooms)
         mid = self._random.randbytes(16).hex()
-        self._last[room] += 1
-        token = self._fernet.encrypt_at_time(mid.encode(), 0).decode()
-        package = b'{"encrypted_message":"%b",%b}' % (token.encode(), self.load.keys)
-        message = self._waiting[mid] = _Waiting(room, mid, self._last[room], self.load.heads[room], package)
-        self.load.sent[mid] = Sent(room, self.person.name, token, time.monotonic())
+        token = self._fernet.encrypt_at_time(mid.encode(), 0)
+        message = self._waiting[mid] = _Waiting(room, mid, token, self._signed(room, mid, token))
+        self.load.sent[mid] = Sent(room, self.person.name, token.decode(), time.monotonic())
         return message
+
+    def _signed(self, room: str, mid: str, token: bytes) -> bytes:
+        """The package of the next message into a room, as JSON."""
+        place, person, sent = self.load.places[room], self.person, self._sent[room]
+        header = Header(
+            room=place.id,
+            author=person.name,
+            dev=person.dev,
+            dl=(person.keys.version, person.keys.digest),
+            ctr=len(sent) + 1,
+            prev=sent[-1] if sent else "",
+            mid=mid,
+            head=place.head,
+            rcp=self.load.rcp,
+            mh=hashlib.sha256(token).hexdigest(),
+            th=(0, transcript_start(place.id)),
+            at=time.time_ns() // 1_000_000,
+        )
+        hdr, bind = to_bytes(header), hashlib.sha256(token).digest()  # nobody opens these
+        sent.append(message_id(hdr, bind))
+        signature = sign(person.device, "envelope", vec(hdr) + vec(bind))
+        return b'{"encrypted_message":"%b",%b,"hdr":"%b","bind":"%b","sig":"%b"}' % (
+            token, self.load.keys, b64(hdr).encode(), b64(bind).encode(), b64(signature).encode(),
+        )  # fmt: skip
 
     def _take(self, line: _Line) -> None:
         if line.event == "bye":
@@ -161,15 +185,15 @@ class _Sender(_Peer):
         sent.dups += line.dup
 
     def _refused(self, mid: str, line: _Line) -> None:
-        """Counts it, and starts over; where the server counted otherwise, by its count, as a real client does."""
+        """Counts it, and starts over; where the server counted otherwise, by its count: a real client asks first."""
         self.load.refused[str(line.code)] += 1
         if line.code == "out_of_turn":
             room = self._waiting[mid].room
-            ctr = line.expected
-            for message in self._waiting.values():
+            del self._sent[room][line.expected - 1 :]
+            for message in list(self._waiting.values()):
                 if message.room == room:
-                    message.ctr = self._last[room] = ctr
-                    ctr += 1
+                    package = self._signed(room, message.mid, message.token)
+                    self._waiting[message.mid] = replace(message, package=package)
         raise Gone(f"refused: {line.code}")
 
 
@@ -198,6 +222,14 @@ class _Reader(_Peer):
                     )
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A room's id, and the head of its log."""
+
+    id: str
+    head: str
+
+
 class Load:
     """Senders and readers on one daemon.
 
@@ -218,8 +250,9 @@ class Load:
         self.window = window
         self.sent: dict[str, Sent] = {}
         self.refused: Counter[str] = Counter()
-        self.heads: dict[str, int] = {}
+        self.places: dict[str, _Place] = {}
         self.keys = b""
+        self.rcp = ""
         self.draining = False
         self.abandoned = False
         self.ends: dict[str, int] | None = None
@@ -233,7 +266,8 @@ class Load:
         with Wire(self.daemon.port) as wire:
             person = Person.register(wire, name)
             for room in self.rooms:
-                self.heads[room] = person.join(wire, room).head
+                entered = person.join(wire, room)
+                self.places[room] = _Place(entered.rid, entered.link)
         return person
 
     def _seal_for(self, people: list[Person]) -> None:
@@ -241,6 +275,7 @@ class Load:
         wrapped = {person.name: b64(os.urandom(WRAPPED_BYTES)) for person in people}
         kids = {person.name: person.keys.kid for person in people}
         self.keys = msgspec.json.encode({"encrypted_keys": wrapped, "kids": kids})[1:-1]
+        self.rcp = audience_digest(audience(kids)).hex()
 
     # What a test does with it.
 

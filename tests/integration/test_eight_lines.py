@@ -27,7 +27,7 @@ class EightLinesTests(IntegrationTestCase):
         """The eight lines succeed in one session, and bob in his own terminal sees what is for him."""
         line = self.daemon().line
         (bob,) = self.registered(line, "bob")
-        bob.ask("/join general", "You made the room general")
+        bob.ask("/join general", "You made general")
         alice = self.client("alice", line)
         alice.type(
             "/register alice secretpassword",
@@ -56,8 +56,8 @@ class EightLinesTests(IntegrationTestCase):
         """After /leave the room before it is the active one, and after the last one there is none."""
         line = self.daemon().line
         (alice,) = self.registered(line, "alice")
-        alice.ask("/join first", "You made the room first")
-        alice.ask("/join second", "You made the room second")
+        alice.ask("/join first", "You made first")
+        alice.ask("/join second", "You made second")
         alice.ask("/leave second", "You left second. first is active now.")
         alice.ask("hello", "[first] <alice> hello")
         alice.ask("/leave", "You left first.")
@@ -69,7 +69,7 @@ class EightLinesTests(IntegrationTestCase):
         line = daemon.line
         alice, bob, carol = self.registered(line, "alice", "bob", "carol")
         for client in (alice, bob):
-            client.ask("/join general", " general.")
+            client.ask("/join general", " general, an open room")
         for number in range(5):
             alice.ask(f"message {number}", f"message {number}")
         carol.ask("/join general", "[general] 5 earlier messages, from before you joined")
@@ -81,7 +81,7 @@ class EightLinesTests(IntegrationTestCase):
         self.assertEqual(["[general] 5 earlier messages, from before you joined"], carol.shown("earlier"))
         carol.type("/history general", "/whoami")
         carol.wait_for("You are carol")
-        self.assertEqual(2, len(carol.shown("[general] 5 earlier messages")), carol.lines)
+        self.assertEqual(1, len(carol.shown("[general] 5 messages sent before you joined")), carol.lines)
         self.assertEqual([], carol.shown("message 0"))
         back = self.client("bob", line)
         back.type(f"/login bob {PASSWORD}")

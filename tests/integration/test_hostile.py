@@ -12,9 +12,11 @@ import threading
 import time
 from typing import Any
 
+from securechat.crypto.envelope import parse_header
+from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent, sign_event
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
-from tests.integration.harness import Gone, IntegrationTestCase, Person, Wire, WireRefused, package_for
+from tests.integration.harness import Gone, IntegrationTestCase, Person, Wire, WireRefused
 
 PING = b'{"cmd":"ping","id":1}\n'
 
@@ -68,7 +70,7 @@ class LineTests(HostileTestCase):
                 (b'{"cmd":"prelogin","id":7,"user":"../../etc"}', "bad_field"),
                 (b'{"cmd":"prelogin","id":7,"user":1}', "bad_field"),
                 (b'{"cmd":"login","id":7,"user":"alice","password":"secretpassword"}', "bad_field"),
-                (b'{"cmd":"join","id":7,"room":"general"}', "login_first"),
+                (b'{"cmd":"roomlog","id":7,"room":"general"}', "login_first"),
                 (b'{"cmd":"sync","id":7,"since":{"general":-1}}', "bad_field"),
                 (b'{"cmd":"sync","id":7,"since":{"general":1e400}}', "bad_field"),
             ):
@@ -126,7 +128,7 @@ class LineTests(HostileTestCase):
         _, wire = self.person(self.server, "mallory", room="general")
         lines = []
         for number in range(1000):
-            request = m.Ping(id=number) if number % 3 else m.Members(id=number, room="general")
+            request = m.Ping(id=number) if number % 3 else m.Online(id=number, room="general")
             lines.append(codec.encode(request))
         wire.write(b"".join(lines))
         self.assertEqual(list(range(1000)), [json.loads(wire.line())["id"] for _ in range(1000)])
@@ -168,12 +170,12 @@ class ConnectionTests(HostileTestCase):
     def test_lost_before_the_answer(self) -> None:
         """What was asked on a connection that broke at once took effect once; asking again says so."""
         mallory, wire = self.person(self.server, "mallory", room="general")
-        head, readers = mallory.readers(wire, "general")
-        package = package_for("was it stored?", readers)
-        for ctr in range(1, 6):
+        log, readers = mallory.readers(wire, "general")
+        packages = [mallory.package("was it stored?", log, readers) for _ in range(5)]
+        for ctr, package in enumerate(packages, 1):
 
-            def send(number: int, ctr: int = ctr) -> m.Send:
-                return m.Send(id=number, room="general", mid=f"{ctr:032x}", ctr=ctr, head=head, package=package)
+            def send(number: int, package: m.Package = package) -> m.Send:
+                return m.Send(id=number, room="general", package=package)
 
             wire.say(send)
             wire.close()
@@ -182,7 +184,8 @@ class ConnectionTests(HostileTestCase):
             self.assertEqual(ctr, wire.ask(send).seq)
         mallory.sync(wire)
         page = wire.ask(lambda number: m.History(id=number, room="general"))
-        self.assertEqual([f"{ctr:032x}" for ctr in range(1, 6)], [message.mid for message in page.messages])
+        mids = [parse_header(package.hdr).mid for package in packages]
+        self.assertEqual(mids, [message.mid for message in page.messages])
         self.assertEqual(["was it stored?"] * 5, [self.witness.open(self._next()) for _ in range(5)])
 
     def _next(self) -> m.StoredMessage:
@@ -233,32 +236,30 @@ class ConnectionTests(HostileTestCase):
     def test_half_closed(self) -> None:
         """A peer that closes its sending half is let go."""
         mallory, wire = self.person(self.server, "mallory", room="general")
-        self.assertEqual(("joined", "mallory"), self._room_event())
+        self.assertEqual([(Create, "witness"), (Join, "mallory")], [self._room_event() for _ in range(2)])
         wire._socket.shutdown(socket.SHUT_WR)
         wire.gone(5.0)
-        self.assertEqual(("offline", "mallory"), self._room_event())
+        gone = self.quiet.event(m.PresenceEvent)
+        self.assertEqual(("mallory", False), (gone.user, gone.online))
         with Wire(self.server.port) as again:
             mallory.resume(again)
 
-    def _room_event(self) -> tuple[str, str]:
-        event = self.quiet.event(m.RoomEvent)
-        return event.type, event.user
+    def _room_event(self) -> tuple[type[AnyEvent], str]:
+        told = self.quiet.event(m.RoomEvent)
+        event = SignedEvent(told.signed, told.sig).event
+        return type(event), event.by
 
     def test_a_reader_too_slow(self) -> None:
         """A member that does not read is cut; the others get everything in time, and it catches up afterwards."""
         mallory, _ = slow = self._slow_reader()
         talker, wire = self.person(self.server, "talker", room="general")
-        head, readers = talker.readers(wire, "general")
-        package = package_for("x" * limits.MAX_TEXT, readers)
+        log, readers = talker.readers(wire, "general")
         count = 600  # 13 MB: more than its queue and all buffers of the kernel hold
         reading = threading.Thread(target=self._read_all, args=(count,))
         reading.start()
         for ctr in range(1, count + 1):
-            wire.say(
-                lambda number, ctr=ctr: m.Send(
-                    id=number, room="general", mid=f"{ctr:032x}", ctr=ctr, head=head, package=package
-                )
-            )
+            package = talker.package("x" * limits.MAX_TEXT, log, readers)
+            wire.say(lambda number, package=package: m.Send(id=number, room="general", package=package))
             if ctr > limits.PENDING_SENDS:
                 wire.reply()
         for _ in range(limits.PENDING_SENDS):
@@ -288,43 +289,59 @@ class RequestTests(HostileTestCase):
     def test_what_is_not_ones_own(self) -> None:
         """Rooms one is not in, other people's messages, and forged packages are refused by name; nothing is stored."""
         mallory, wire = self.person(self.server, "mallory")
-        alone, _ = self.witness, self.quiet
-        package = package_for("x", [alone.keys])
-        both = package_for("x", [alone.keys, mallory.keys])
-        private = "pm:" + "0" * 64
+        log, (alone,) = mallory.readers(wire, "general")
+        both = [alone, mallory.keys]
+        leave = Leave(
+            srv=mallory.srv, room=log.id, by="mallory", ik=mallory.keys.ik, dev=mallory.dev, after=log.head, own="",
+            at=1,
+        )  # fmt: skip
+        left = sign_event(mallory.device, leave)
+
+        def send(room: str = "general", readers: Any = both, text: str = "x", **changes: Any) -> Any:
+            mallory.sent.clear()
+            package = mallory.package(text, log, readers, **{"mid": "0" * 32} | changes)
+            return lambda number: m.Send(id=number, room=room, package=package)
+
+        def pm(user: str = "witness", readers: Any = both, **changes: Any) -> Any:
+            mallory.sent.clear()
+            package = mallory.package("x", None, readers, **changes)
+            return lambda number: m.Pm(id=number, user=user, package=package)
+
         cases: list[tuple[str, Any]] = [
-            ("not_member", lambda number: m.Send(id=number, room="general", mid="0" * 32, ctr=1, head=1, package=both)),
-            ("no_such_room", lambda number: m.Send(id=number, room="none", mid="0" * 32, ctr=1, head=1, package=both)),
+            ("not_member", send()),
+            ("no_such_room", send("none")),
+            ("bad_header", send(author="witness")),
+            ("bad_header", send(dev=self.witness.dev)),
             ("not_member", lambda number: m.History(id=number, room="general")),
-            ("no_such_room", lambda number: m.History(id=number, room=private)),
-            ("not_member", lambda number: m.Members(id=number, room="general")),
-            ("not_member", lambda number: m.Leave(id=number, room="general")),
+            ("no_such_room", lambda number: m.History(id=number, room="pm:" + "0" * 64)),
+            ("not_member", lambda number: m.Online(id=number, room="general")),
+            ("not_member", lambda number: m.DoAct(id=number, room="general", signed=left.data, sig=left.sig)),
+            ("bad_event", lambda number: m.DoAct(id=number, room="general", signed=left.data, sig=bytes(64))),
             ("not_member", lambda number: m.Read(id=number, room="general", seq=1)),
-            ("no_such_user", lambda number: m.Pm(id=number, user="nobody", mid="0" * 32, ctr=1, package=package)),
-            ("bad_audience", lambda number: m.Pm(id=number, user="witness", mid="0" * 32, ctr=1, package=package)),
-            ("out_of_turn", lambda number: m.Pm(id=number, user="witness", mid="0" * 32, ctr=2, package=both)),
-            ("self_message", lambda number: m.Pm(id=number, user="mallory", mid="0" * 32, ctr=1, package=package)),
+            ("no_such_user", pm("nobody")),
+            ("bad_audience", pm(readers=[alone])),
+            ("out_of_turn", pm(ctr=2)),
+            ("bad_header", pm(room=log.id)),
+            ("self_message", pm("mallory")),
         ]
         for code, build in cases:
             refusal = self.assertRaises(WireRefused, wire.ask, build)
             self.assertEqual(code, refusal.code, build(0))
         mallory.join(wire, "general")
-        for code, change in (
-            ("stale_head", {"head": 1}),
-            ("bad_audience", {"package": package}),
-            ("out_of_turn", {"ctr": 2}),
+        log, _ = mallory.readers(wire, "general")
+        for code, build in (
+            ("stale_head", send(head="0" * 64)),
+            ("bad_audience", send(readers=[alone])),
+            ("out_of_turn", send(ctr=2)),
+            ("out_of_turn", send(prev="0" * 64)),
+            ("bad_header", send(th=(1, "0" * 64))),
+            ("stale_keys", send(dl=(2, "0" * 64))),
         ):
-            fields = {"head": 2, "ctr": 1, "package": both, "mid": "0" * 32, "room": "general", **change}
-            refusal = self.assertRaises(WireRefused, wire.ask, lambda number, f=fields: m.Send(id=number, **f))
+            refusal = self.assertRaises(WireRefused, wire.ask, build)
             self.assertEqual(code, refusal.code)
-        ok = wire.ask(lambda number: m.Send(id=number, room="general", mid="0" * 32, ctr=1, head=2, package=both))
+        ok = wire.ask(send())
         self.assertEqual((1, False), (ok.seq, ok.dup))
-        other = package_for("y", [alone.keys, mallory.keys])
-        refusal = self.assertRaises(
-            WireRefused,
-            wire.ask,
-            lambda number: m.Send(id=number, room="general", mid="0" * 32, ctr=2, head=2, package=other),
-        )
+        refusal = self.assertRaises(WireRefused, wire.ask, send(text="y"))
         self.assertEqual("mid_conflict", refusal.code)
 
     def test_a_session_that_ended(self) -> None:

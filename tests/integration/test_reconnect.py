@@ -19,7 +19,6 @@ from tests.integration.harness import (
     IntegrationTestCase,
     PlainClient,
     Wire,
-    package_for,
     run,
     until,
 )
@@ -140,8 +139,7 @@ class StopTests(IntegrationTestCase):
         daemon = self.daemon(settings={"messages_per_second": 1e6, "message_burst": 1e6})
         alice, sending = self.person(daemon, "alice", room="general")
         _, reading = self.person(daemon, "bob", room="general")
-        head, readers = alice.readers(sending, "general")
-        package = package_for("all the same", readers)
+        log, readers = alice.readers(sending, "general")
         acked: list[int] = []
         reasons: list[str] = []
         started = 0.0
@@ -155,11 +153,8 @@ class StopTests(IntegrationTestCase):
 
         with contextlib.suppress(Gone):
             for ctr in range(1, 100_000):
-                sending.say(
-                    lambda number, ctr=ctr: m.Send(
-                        id=number, room="general", mid=f"{ctr:032x}", ctr=ctr, head=head, package=package
-                    )
-                )
+                package = alice.package("all the same", log, readers)
+                sending.say(lambda number, package=package: m.Send(id=number, room="general", package=package))
                 if ctr > 32:
                     take()
                 if ctr == 200:

@@ -84,7 +84,7 @@ class SecretsTests(IntegrationTestCase):
             client.type(f"/register {name} {PASSWORD}", f"/join {PUBLIC}")
             self.clients.append(client)
         for client in self.clients:
-            client.wait_for(f" {PUBLIC}.")
+            client.wait_for(f" {PUBLIC}, an open room")
         alice, bob = self.clients
         alice.ask(ROOM_TEXT, ROOM_TEXT)
         bob.wait_for(ROOM_TEXT)

@@ -21,7 +21,7 @@ from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
 from securechat.errors import TRY_AGAIN, Refused
 from securechat.storage.interface import Appended, NewMessage
 from securechat.storage.sqlite import SQLiteStore
-from tests.doubles import new_account, new_message
+from tests.doubles import gathered, new_account, new_message
 
 READERS = ["alice", "bob", "carol"]
 
@@ -41,7 +41,8 @@ async def gather(store: SQLiteStore) -> None:
     """Makes three accounts, and a room of them."""
     for user in READERS:
         await store.register(new_account(user), invite_hash=None, now=1)
-        await store.join(user, "ops", 1)
+    for signed in gathered(READERS).events:
+        await store.act("ops", signed, wait=0.0, now=1)
 
 
 async def write_until_killed(path: Path) -> None:

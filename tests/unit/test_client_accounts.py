@@ -18,6 +18,7 @@ from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient, Person, load_chec
 
 NEW = "anothersecret"
 SEPARATE = "a new device of your account"
+EARLIER = "signed by another identity of {} than the one you know"
 
 
 class AccountCase(ChatCase):
@@ -665,22 +666,24 @@ class ResetTests(AccountCase):
         self.before = self.account().ik
 
     def test_reset(self) -> None:
-        """The account has another identity, said with what follows, and goes on in its rooms."""
+        """The account has another identity, said with what follows: it is in no room any more."""
         lines = self.alice.type(f"/reset-identity {PASSWORD} yes")
         self.assertIn("Everybody you talk to sees that your identity changed", lines[0])
         self.assertEqual("alice has a new identity.", lines[-2])
         self.assertNotEqual(self.before, self.account().ik)
-        self.assertEqual(["general"], self.alice.core.conversations.rooms())
+        self.assertIn("you are in no room any\nmore: /join again", "\n".join(lines))
+        self.assertEqual([], self.alice.core.conversations.rooms())
+        self.assertEqual(Exit.OK, self.alice.exit("/join general"))
 
     def test_friends(self) -> None:
-        """A friend is told, sends nothing until they agree, and then both read each other."""
+        """A friend is told, sends them nothing until they agree, and then both read each other."""
         self.alice.type(f"/reset-identity {PASSWORD} yes")
         self.assertIn("The identity of alice changed", "\n".join(self.bob.view.take()))
-        self.assertEqual(Exit.UNTRUSTED, self.bob.exit("/send hello?"))
+        self.assertEqual(Exit.UNTRUSTED, self.bob.exit("/pm alice hello?"))
         self.alice.view.take()
         self.bob.type("/trust alice")
         self.assertEqual(Exit.OK, self.bob.exit("/trust alice yes"))
-        self.assertEqual(["[general] <bob> hello?"], self.alice.view.take())
+        self.assertEqual("[pm] <bob> hello?", self.alice.view.take()[-1])
         self.alice.type("/join general")
         self.bob.view.take()
         self.assertEqual(["[general] <alice> it is me"], self.alice.type("/send it is me"))
@@ -695,8 +698,9 @@ class ResetTests(AccountCase):
         self.alice.type("/send after")
         for client in (lambda: self.alice, lambda: self.again(self.alice)):
             lines = client().type("/history general")[-2:]
-            self.assertEqual("[general] 1 message not shown: sealed for a key this device does not have", lines[0])
+            self.assertEqual(f"[general] 1 message not shown: {EARLIER.format('alice')}", lines[0])
             self.assertTrue(lines[1].endswith("[general] <alice> after"), lines)
+        self.assertEqual(f"[general] 1 message not shown: {EARLIER.format('alice')}", self.bob.type("/history")[-2])
 
     def test_not_agreed(self) -> None:
         """Without a yes nothing is asked of the server, and the way to do it is said."""
@@ -746,16 +750,18 @@ class ResetTests(AccountCase):
         self.assertEqual(Exit.FIXABLE, self.elsewhere().exit(f"/reset-identity {PASSWORD} yes"))
 
     def test_what_waited(self) -> None:
-        """What waited to be sent leaves under the new identity, once, in order."""
+        """What waited for a person leaves under the new identity; what waited for a room is told as not sent."""
         self.network.refuse("send", RATE_LIMITED, retry_after=9.0)
-        for text in ("one", "two"):
-            self.alice.start(f"/send {text}")
+        self.network.refuse("pm", RATE_LIMITED, retry_after=9.0)
+        for line in ("/send to the room", "/pm bob one", "/pm bob two"):
+            self.alice.start(line)
         self.alice.type(f"/reset-identity {PASSWORD} yes")
         self.pass_time(20)
-        rows = self.do(self.store.read("bob", "general", after=1, before=None, limit=50, max_bytes=10**6)).messages
-        self.assertEqual(2, len(rows))
-        shown = [line for line in self.bob.view.take() if "<alice>" in line]
-        self.assertEqual(["one", "two"], [line.rsplit(" ", 1)[1] for line in shown])
+        self.assertIn("! You are not in general. Type /join general first. Not sent: to the room", self.alice.view.text)
+        self.bob.type("/trust alice")
+        self.bob.type("/trust alice yes")
+        lines = self.bob.type("/history @alice")
+        self.assertEqual(["one", "two"], [line.rsplit(" ", 1)[1] for line in lines])
 
 
 class ErrorTests(AccountCase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +21,9 @@ from securechat.client.commands import (
     parse,
     safe_for_history,
 )
+from securechat.client.slash import account, rooms, start, talk, trust
+
+MODULES = (start, talk, rooms, trust, account)
 
 ROOMS = ["general", "games"]
 USERS = ["bob", "alice", "barbara"]
@@ -45,6 +50,22 @@ class TableTests(SynchronousTestCase):
             if command.secrets:
                 self.assertEqual(tuple(range(command.secrets[0], command.most)), command.secrets, command.name)
 
+    def test_each_has_a_function(self) -> None:
+        """Every command of the table is carried out by exactly one function, which takes so many arguments."""
+        for command in COMMANDS:
+            found = [getattr(module, "do_" + command.name.replace("-", "_"), None) for module in MODULES]
+            (action,) = {function for function in found if function is not None}
+            places = list(signature(action).parameters.values())[1:]
+            if not any(place.kind is Parameter.VAR_POSITIONAL for place in places):
+                self.assertEqual(command.most, len(places), command.name)
+                self.assertEqual(command.least, sum(p.default is Parameter.empty for p in places), command.name)
+
+    def test_every_group_is_shown(self) -> None:
+        """Each stands under one of the headings of /help."""
+        lines = help_lines()
+        for command in COMMANDS:
+            self.assertIn(f"{command.group}:", lines)
+
 
 class ParseTests(SynchronousTestCase):
     """Tests for `parse`."""
@@ -66,6 +87,22 @@ class ParseTests(SynchronousTestCase):
         self.assertTyped("/pm bob Hello there", "pm", "bob", "Hello there")
         self.assertTyped("/history general 20", "history", "general", "20")
         self.assertTyped("/exit", "exit")
+
+    def test_rooms_and_people(self) -> None:
+        """The commands about rooms and people, with what may be left out."""
+        self.assertTyped("/create ops", "create", "ops")
+        self.assertTyped("/create ops --private", "create", "ops", "--private")
+        self.assertTyped("/invite", "invite")
+        self.assertTyped("/invite bob ops", "invite", "bob", "ops")
+        self.assertTyped("/kick bob  all  that spam", "kick", "bob", "all  that spam")
+        self.assertTyped("/ban bob 7d all that spam", "ban", "bob", "7d all that spam")
+        self.assertTyped("/topic two  words", "topic", "two  words")
+        self.assertTyped("/policy join open", "policy", "join", "open")
+        self.assertTyped("/continue @bob", "continue", "@bob")
+        self.assertTyped("/who", "members")
+        self.assertTyped("/keys", "keys")
+        for line in ("/create", "/kick", "/role bob", "/accept", "/continue", "/verify"):
+            self.assertIsInstance(parse(line), Misfit, line)
 
     def test_aliases_and_case(self) -> None:
         """An alias is its command; capitals do not matter."""
@@ -143,6 +180,9 @@ class SecretTests(SynchronousTestCase):
             ("/passwd old new", "/passwd"),
             ("/keys export file.txt pass phrase", "/keys export file.txt"),
             ("/reset-identity my pass word", "/reset-identity"),
+            ("/revoke 4f2a my pass word", "/revoke 4f2a"),
+            ("/backup code pw", "/backup code"),
+            ("/kick bob spam", "/kick bob spam"),
             ("/login alice", "/login alice"),
             ("/join general", "/join general"),
             ("hello", "hello"),
@@ -234,7 +274,8 @@ class CompletionTests(SynchronousTestCase):
     def test_command(self) -> None:
         """Names of commands; aliases only where no name begins so."""
         self.assertCompleted("/jo", 3, "/join")
-        self.assertCompleted("/WHO", 4, "/who", "/whoami")
+        self.assertCompleted("/WHO", 4, "/whoami", "/whois")
+        self.assertCompleted("/re", 3, "/register", "/reset-identity", "/revoke")
         self.assertCompleted("/quer", 5, "/query")
         self.assertCompleted("/xyz", 4)
 
@@ -273,12 +314,24 @@ class CompletionTests(SynchronousTestCase):
         self.assertCompleted("/backup c", 1, "code")
         self.assertCompleted("/trust bob ", 0, "yes")
         self.assertCompleted("/help jo", 2, "join")
+        self.assertCompleted("/create ops --", 2, "--private")
+        self.assertCompleted("/role bob a", 1, "admin")
+        self.assertCompleted("/policy ", 0, "join", "invite", "history")
+        self.assertCompleted("/safety bob Q", 1, "qr")
+
+    def test_who_runs_a_room(self) -> None:
+        """People where a command is about one, and in the reason that is given."""
+        for command in ("invite", "kick", "ban", "unban", "mute", "unmute", "role", "safety", "verify", "whois"):
+            self.assertCompleted(f"/{command} al", 2, "alice")
+        self.assertCompleted("/kick bob as al", 2, "alice")
+        self.assertCompleted("/invite bob ga", 2, "games")
 
     def test_never_for_a_password(self) -> None:
         """Where a password stands nothing is offered: a stray Tab must not print it or change it."""
         self.assertCompleted("/login alice b", 1)
         self.assertCompleted("/passwd b", 1)
         self.assertCompleted("/register b", 1)
+        self.assertCompleted("/revoke 4f2a b", 1)
 
     @settings(max_examples=100, deadline=None, database=None)
     @given(st.text(max_size=30))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.conversations import Conversation, Conversations
+from securechat.crypto.transcript import transcript_start
+from tests.cast import Person, Room
 
 PM = "pm:" + "a" * 64
+ID, OTHER = "4f2a" * 16, "beef" * 16
 
 
 class ConversationTests(SynchronousTestCase):
@@ -17,44 +22,53 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual("general", Conversation("general").title)
         self.assertEqual("@bob", Conversation(PM, "bob").title)
 
-    def room(self) -> Conversation:
-        """A room whose members are known at head 2."""
-        return Conversation("general", head=2, members={"alice": 1, "bob": 1}, members_head=2)
+    def test_label(self) -> None:
+        """A room that has a label of its own is called by that."""
+        self.assertEqual("ops#4f2a", Conversation("ops", label="ops#4f2a").title)
 
-    def test_joined(self) -> None:
-        """Who joins next is a member, with the version of their keys, and there."""
-        room = self.room()
-        room.joined("carol", 3, 7)
-        self.assertEqual({"alice": 1, "bob": 1, "carol": 7}, room.present_members())
-        self.assertEqual((3, {"carol"}), (room.head, room.online))
+    def test_id(self) -> None:
+        """A private conversation is its own id; a room's is known once its log is. Both transcripts begin there."""
+        self.assertEqual((PM, ""), (Conversation(PM, "bob").id, Conversation("ops").id))
+        for conversation in (Conversation(PM, "bob"), Conversation("ops", id=ID)):
+            self.assertEqual(conversation.id, conversation.reader.room)
+            self.assertEqual((0, transcript_start(conversation.id)), conversation.reader.transcript.place)
 
-    def test_left(self) -> None:
-        """Who leaves is no member any more, and not there."""
-        room = self.room()
-        room.online.add("bob")
-        room.left("bob", 3)
-        self.assertEqual(({"alice": 1}, set()), (room.present_members(), room.online))
+    def test_private(self) -> None:
+        """Nobody enters by themselves where one must be invited, in private, and where that is not known."""
+        for policy, private in (("open", False), ("invite", True)):
+            room = Conversation("ops", log=Room(Person("alice"), join=policy).log)
+            self.assertEqual(private, room.private)
+            self.assertIs(room.log, room.reader.log)
+        self.assertTrue(Conversation("ops").private and Conversation(PM, "bob").private)
 
-    def test_missed_a_change(self) -> None:
-        """After a change that was not told, the members are not known: they must be asked for."""
-        for change in (lambda room: room.joined("carol", 4, 1), lambda room: room.left("bob", 4)):
-            room = self.room()
-            change(room)
-            self.assertIsNone(room.present_members())
-            self.assertEqual(4, room.head)
+    def test_stopped(self) -> None:
+        """A reason to stop is one once."""
+        room = Conversation("ops")
+        self.assertEqual([True, False, True], [room.stop(reason) for reason in ("a", "a", "b")])
+        self.assertEqual(["a", "b"], room.stopped)
 
-    def test_old_news(self) -> None:
-        """News of a change that is in the members already changes nothing."""
-        room = self.room()
-        room.joined("bob", 2, 5)
-        self.assertEqual({"alice": 1, "bob": 1}, room.present_members())
-        self.assertEqual(2, room.head)
+    def test_restart(self) -> None:
+        """A transcript that goes on from elsewhere leaves the chains: nothing is taken twice."""
+        room = Conversation("ops", id=ID)
+        room.reader.own(1, 0, "d", 1, "e" * 64)
+        room.restart(7, "f" * 64)
+        self.assertEqual(
+            (7, (7, "f" * 64), {"d"}), (room.cursor, room.reader.transcript.place, set(room.reader.chains))
+        )
 
-    def test_never_asked(self) -> None:
-        """Where the members were never asked for, a newcomer does not make them known."""
-        room = Conversation("general")
-        room.joined("alice", 1, 1)
-        self.assertIsNone(room.present_members())
+    def test_there_and_back(self) -> None:
+        """What is stored of a conversation comes back as it was."""
+        for room in (Conversation("ops", id=ID, label="ops#4f2a"), Conversation(PM, "bob")):
+            room.reader.own(1, 0, "d", 1, "e" * 64)
+            room.stop("a fork")
+            record = json.loads(json.dumps(room.record()))
+            chains = {dev: chain.to_fields() for dev, chain in room.reader.chains.items()}
+            back = Conversation(record["room"], record["peer"], room.id)
+            back.restore(record, chains)
+            self.assertEqual(
+                (room.label, room.peer, room.stopped, room.reader.transcript.place, room.reader.chains),
+                (back.label, back.peer, back.stopped, back.reader.transcript.place, back.reader.chains),
+            )
 
 
 class ConversationsTests(SynchronousTestCase):
@@ -112,3 +126,59 @@ class ConversationsTests(SynchronousTestCase):
         for conversation in self.conversations:
             self.conversations.drop(conversation.room)
         self.assertEqual([], list(self.conversations))
+
+    def test_labels(self) -> None:
+        """The first room of a name has it; another of that name has a piece of its id besides. Private ones do not."""
+        conversations = Conversations({"ops": ID})
+        self.assertEqual("ops", conversations.label("ops", ID))
+        self.assertEqual("ops#beef", conversations.label("ops", OTHER))
+        self.assertEqual(["ops", "new"], [conversations.label("ops", ""), conversations.label("new", OTHER)])
+        self.assertEqual(PM, conversations.label(PM, OTHER))
+        room = conversations.ensure("ops", None, OTHER)
+        self.assertEqual((room, None), (conversations.labelled("ops#beef"), conversations.labelled("ops")))
+        self.assertEqual(["ops#beef"], conversations.rooms())
+
+    def test_labelled(self) -> None:
+        """A private conversation is no room, whatever it is called."""
+        self.conversations.ensure(PM, "bob")
+        self.assertIsNone(self.conversations.labelled(PM))
+        self.assertIs(self.conversations.get("games"), self.conversations.labelled("games"))
+
+    def test_another_room_of_that_name(self) -> None:
+        """Another room in the place of one is another conversation: what is typed for the one does not go there."""
+        for way in ("ensure", "add"):
+            conversations = Conversations({"ops": ID})
+            first = conversations.ensure("ops", None, ID)
+            conversations.ensure("games")
+            for label in ("games", "ops"):
+                conversations.activate(label)
+            self.assertIs(first, conversations.ensure("ops", None, ID))
+            if way == "ensure":
+                second = conversations.ensure("ops", None, OTHER)
+            else:
+                second = Conversation("ops", id=OTHER, label="ops#beef")
+                conversations.add(second)
+            self.assertIsNot(first, second)
+            self.assertEqual((second, "ops#beef", ""), (conversations.get("ops"), second.label, conversations.active))
+
+    def test_the_same_room_anew(self) -> None:
+        """A room that is taken up anew stays the active one."""
+        self.conversations.activate("games")
+        self.conversations.add(Conversation("games"))
+        self.assertEqual("games", self.conversations.active)
+
+    def test_known(self) -> None:
+        """A room that was left is known by its id, so that nothing said before counts as new after a return."""
+        room = self.conversations.ensure("ops", None, ID)
+        self.assertIs(room, self.conversations.known(ID))
+        self.conversations.drop("ops")
+        self.assertEqual((room, None), (self.conversations.known(ID), self.conversations.get("ops")))
+        self.assertIsNone(self.conversations.known(OTHER))
+
+    def test_lost(self) -> None:
+        """Whoever is put out of the active room has none; out of another one, that changes nothing."""
+        for label in ("attic", "games"):
+            self.conversations.activate(label)
+        self.assertEqual((False, "games"), (self.conversations.lose("attic"), self.conversations.active))
+        self.assertEqual((True, ""), (self.conversations.lose("games"), self.conversations.active))
+        self.assertEqual((False, ["general"]), (self.conversations.lose("nowhere"), self.conversations.rooms()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 from securechat.client.protocol import LinkLost
@@ -14,6 +16,7 @@ from securechat.wire import messages as m
 from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient, signing_key
 
 Said = dict[str, Any]
+OPEN = "an open room: anybody on this server, its operator too, can enter and read from then on"
 
 
 class TalkCase(ChatCase):
@@ -74,7 +77,9 @@ class EightLinesTests(ChatCase):
             [
                 [f"{notice} closed.", "Welcome, alice. You are registered and logged in."],
                 ["You are logged in as alice."],
-                ["You made the room general. What you type goes there; it can be read by its members only."],
+                [
+                    f"You made general, {OPEN}. What you type goes there, sealed for its members.",
+                ],
                 ["general is active."],
                 ["[general] <alice> Hello everyone!"],
                 [
@@ -159,31 +164,46 @@ class MessageTests(TalkCase):
         )
 
     def test_missed_membership(self) -> None:
-        """Who seals for members that are not the present ones seals again by itself, and everybody reads it."""
+        """Who missed that somebody joined seals without them once, and learns it from the answer."""
         carol = self.registered("carol")
         self.network.changes.append(self.events("room"))
         carol.type("/join general")
         self.network.changes.clear()
         carol.view.take()
-        self.assertEqual("[general] <alice> hello", self.alice.type("/send hello")[-1])
-        self.assertEqual(["[general] <alice> hello"], carol.view.take())
-        self.assertEqual(2, self.sends())
-        self.assertEqual(1, len(self.rows()))
+        self.assertIn("[general] <alice> hello", self.alice.type("/send hello"))
+        self.assertEqual(["[general] 1 message sent before you joined"], carol.view.take())
+        self.alice.type("/send again")
+        self.assertEqual(["[general] <alice> again"], carol.view.take())
+        self.assertEqual((2, 2), (self.sends(), len(self.rows())))
+
+    def test_missed_kick(self) -> None:
+        """Who seals for somebody that was put out seals again by itself, without them."""
+        carol = self.registered("carol", "general")
+        changes: list[Any] = [self.events("room")]
+        self.network.changes = changes
+        self.alice.type("/kick carol")
+        changes.clear()
+        self.assertEqual("[general] <bob> hello", self.bob.type("/send hello")[-1])
+        self.assertEqual("[general] <bob> hello", self.alice.view.take()[-1])
+        self.assertNotIn("hello", carol.view.text)
+        self.assertEqual((2, 1), (self.sends(), len(self.rows())))
 
     def test_missed_new_identity(self) -> None:
-        """Who seals for an identity that is no more learns it, and sends nothing until they agree."""
+        """Who seals for an identity that is no more learns it: an open room goes on without it, other talk waits."""
         self.network.changes.append(self.events("member"))
         self.bob.type(f"/reset-identity {PASSWORD} yes")
         self.network.changes.clear()
-        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send hello"))
-        self.assertEqual([], self.rows())
+        self.assertEqual(Exit.OK, self.alice.exit("/send hello"))
+        self.assertIn("The identity of bob changed", self.alice.view.text)
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/pm bob psst"))
+        self.assertNotIn("hello", self.bob.view.text)
 
     def test_missed_new_device(self) -> None:
         """Who missed that somebody has a new device learns it with the members, before the next message."""
         self.network.changes.append(self.events("member"))
         self.client("elsewhere").type(f"/login bob {PASSWORD}")
         self.network.changes.clear()
-        self.alice.type("/who")
+        self.alice.type("/members")
         line = "* bob uses a new device, signed by the identity you know."
         self.assertEqual([line, "[general] <alice> hello"], self.alice.type("/send hello"))
 
@@ -203,15 +223,13 @@ class MessageTests(TalkCase):
         self.assertEqual(["general"], other.core.conversations.rooms())
 
     def test_first_contact_in_a_room(self) -> None:
-        """People met for the first time by joining are one line, after the room's own."""
+        """People met for the first time by joining are remembered without a word: the room's log names them."""
         carol = self.registered("carol")
         self.assertEqual(
-            [
-                "You are in general. What you type goes there; it can be read by its members only.",
-                "* First contact with alice, bob: their identity is remembered.",
-            ],
+            [f"You are in general, {OPEN}. (3 members)", "What you type goes there, sealed for its members."],
             carol.type("/join general"),
         )
+        self.assertEqual(["bob (member, online, not compared)"], carol.type("/members")[2:3])
 
     def test_many_readers(self) -> None:
         """For many readers the sealing is done in a thread, and they all read it."""
@@ -336,38 +354,54 @@ class ShownOnceTests(TalkCase):
         for number in range(5):
             self.alice.type(f"/send {number}")
         carol = self.registered("carol")
-        self.assertEqual("[general] 5 earlier messages, from before you joined", carol.type("/join general")[1])
+        self.assertEqual("[general] 5 earlier messages, from before you joined", carol.type("/join general")[2])
         self.alice.type("/send welcome")
         carol.view.take()
         lines = carol.type("/history general")
-        self.assertEqual("[general] 5 earlier messages, from before you joined", lines[0])
+        self.assertEqual("[general] 5 messages sent before you joined", lines[0])
         self.assertEqual(2, len(lines))
 
     def test_restored_server(self) -> None:
-        """A server that went back to an older state is noticed, and its history is read again."""
+        """A server put back to an older state, as its operator is told to, is noticed; all goes on."""
+        self.put_back(epoch=True)
+        self.assertEqual(Exit.OK, self.alice.exit("/send two again"))
+        self.assertIn("[general] <alice> two again", self.bob.view.take()[-1])
+        self.assertEqual([1, 2], [row.seq for row in self.rows()])
+        self.assertNotIn("stopped", self.bob.view.text)
+
+    def test_restored_server_in_secret(self) -> None:
+        """One that says that it lost nothing gets nothing more, until it has a new epoch."""
+        self.put_back(epoch=False)
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send two again"))
+        self.assertIn("! The server says that your next message to general is number 2", self.alice.view.take()[-1])
+        self.alice.type("/continue general")
+        self.assertEqual(1, len(self.rows()))
+        self.stop_server()
+        self.start_server(epoch=True)
+        self.pass_time(40)
+        self.alice.type("/continue general")
+        self.assertEqual(2, len(self.rows()))
+        self.assertIn("[general] <alice> two again", self.bob.view.take()[-1])
+
+    def put_back(self, *, epoch: bool) -> None:
+        """Three messages are sent; then the server is as it was after the first, in another epoch or not."""
         self.alice.type("/send one")
         self.pass_time(1)
-        self.do_close()
+        self.stop_server()
         before = self.path.read_bytes()
-        self.store = self.make_store()
-        self.serve()
+        self.start_server()
         self.pass_time(40)
         for text in ("two", "three"):
             self.alice.type(f"/send {text}")
         self.pass_time(1)
-        self.do_close()
+        self.stop_server()
         self.path.write_bytes(before)
-        self.store = self.make_store()
-        self.serve()
+        self.start_server(epoch=epoch)
         self.bob.view.take()
         self.pass_time(40)
-        lines = self.bob.view.take()
-        self.assertIn("is read again", "\n".join(lines))
-        self.assertEqual(Exit.OK, self.alice.exit("/send two again"))
-        self.assertEqual(["[general] <alice> two again"], self.bob.view.take())
-        self.assertEqual([1, 2], [row.seq for row in self.rows()])
+        self.assertIn("is read again", "\n".join(self.bob.view.take()))
 
-    def do_close(self) -> None:
+    def stop_server(self) -> None:
         """The server stops."""
         for wire in self.network.wires:
             wire.cut()
@@ -375,6 +409,14 @@ class ShownOnceTests(TalkCase):
         self.successResultOf(self.store.close())
         for file in self.path.parent.glob(f"{self.path.name}-*"):
             file.unlink()
+
+    def start_server(self, *, epoch: bool = False) -> None:
+        """It starts again, in a new epoch or in the one before."""
+        if epoch:
+            with closing(sqlite3.connect(self.path)) as connection, connection:
+                connection.execute("UPDATE meta SET epoch = lower(hex(randomblob(16)))")
+        self.store = self.make_store()
+        self.serve()
 
 
 class AwayTests(TalkCase):
@@ -550,7 +592,7 @@ class AwayTests(TalkCase):
         while self.alice.threads.waiting:
             self.alice.threads.run_next()
         self.settle()
-        self.assertEqual(["resume", "sync"], [c for c in self.alice.wire.commands if c != "read"])
+        self.assertNotIn("send", self.alice.wire.commands)
         changes.clear()
         self.alice.wire.cut()
         self.pass_time(2)
@@ -696,16 +738,17 @@ class ChangedTests(TalkCase):
         self.alice.view.take()
 
     def test_held(self) -> None:
-        """What is meant for them waits, wherever they are; what is not, leaves."""
+        """What is meant for them alone waits; an open room goes on, and nothing of it is for the new identity."""
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/pm bob psst"))
         self.assertEqual(Exit.OK, self.alice.exit("/send only me here"))
         self.alice.type("/switch general")
-        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send hello"))
-        self.assertEqual(1, self.sends() - 1)
-        self.assertEqual([], self.rows("general"))
+        self.assertEqual(Exit.OK, self.alice.exit("/send hello"))
+        self.assertEqual(2, self.sends() - 1)
+        self.assertNotIn("hello", self.bob.view.text)
+        self.assertIn("bob (member, offline, identity changed)", self.alice.type("/members"))
 
     def test_trusted(self) -> None:
-        """After /trust it leaves in its order, and they read it."""
+        """After /trust it leaves in its order, and they read it; a room they have to join anew."""
         for line in ("/pm bob one", "/pm bob two", "/switch general", "/send three"):
             self.alice.exit(line)
         self.bob.view.take()
@@ -713,7 +756,12 @@ class ChangedTests(TalkCase):
         self.assertEqual(Exit.OK, self.alice.exit("/trust bob yes"))
         private = [i.text for i in self.bob.view.items if isinstance(i, PrivateMessage)]
         self.assertEqual(["before", "one", "two"], private)
-        self.assertIn("[general] <alice> three", self.bob.view.text)
+        self.bob.type("/trust alice")
+        self.bob.type("/join general")
+        self.alice.type("/send four")
+        self.assertEqual(["[general] <alice> four"], self.bob.view.take())
+        self.assertEqual(["[general] <bob> five"], self.bob.type("/send five"))
+        self.assertEqual("[general] <bob> five", self.alice.view.take()[-1])
 
     def test_restart(self) -> None:
         """It waits over a restart; the pin is on disk."""
@@ -726,12 +774,20 @@ class ChangedTests(TalkCase):
         self.assertEqual(Exit.OK, fresh.exit("/trust bob yes"))
         self.assertIn("[pm] <alice> one", self.bob.view.text)
 
-    def test_marked(self) -> None:
-        """What they write is marked."""
-        self.bob.type("/trust alice")
+    def test_not_shown(self) -> None:
+        """What they write is not shown until /trust; what they wrote before is marked in the history."""
         self.bob.type("/join general")
         self.bob.type("/send it is me")
-        self.assertEqual(["[general] <bob> [identity changed] it is me"], self.alice.view.take())
+        self.assertEqual(
+            [
+                "[general] * bob joined",
+                "[general] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)",
+            ],
+            self.alice.view.take(),
+        )
+        self.alice.type("/trust bob")
+        self.alice.type("/trust bob yes")
+        self.assertIn("<bob> it is me", self.alice.type("/history general")[-1])
 
 
 class CloseTests(TalkCase):
@@ -782,7 +838,7 @@ class CloseTests(TalkCase):
     def test_held_is_not_waited_for(self) -> None:
         """What waits for its author's word is not waited for: they were told."""
         self.bob.type(f"/reset-identity {PASSWORD} yes")
-        self.alice.exit("/send hello")
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/pm bob hello"))
         self.assertEqual(Exit.OK, self.successResultOf(self.close(self.alice)))
 
     def test_script(self) -> None:
@@ -889,7 +945,7 @@ class SubmitTests(TalkCase):
 
     def test_refusal(self) -> None:
         """A refusal is shown in the server's words, with the status of its code."""
-        self.network.refuse("join", NOT_MEMBER, room="attic")
+        self.network.refuse("act", NOT_MEMBER, room="attic")
         self.assertEqual(Exit.NOT_THERE, self.alice.exit("/join attic"))
         self.assertEqual("! You are not in attic. Type /join attic first.", self.alice.view.take()[-1])
 
@@ -924,7 +980,11 @@ class SubmitTests(TalkCase):
         self.alice.type("/send two")
         self.assertEqual(
             [
-                Unshown("general", 1, "message{s} not shown: not addressed to you"),
+                Unshown(
+                    "general",
+                    1,
+                    "message{s} not shown: not addressed to you (ask alice whether you were left out on purpose)",
+                ),
                 RoomMessage("general", "alice", "two"),
             ],
             self.bob.view.items[-2:],

@@ -148,7 +148,23 @@ class RenderTests(SynchronousTestCase):
             ("joined", "joined"), ("left", "left"), ("online", "is online"), ("offline", "is offline"),
         ):  # fmt: skip
             self.assertRendered(f"[general] * bob {phrase}", Membership("general", "bob", what))
+        self.assertRendered(
+            "[ops#4f2a] * bob put carol out (spam)", Membership("ops#4f2a", "bob", "put carol out (spam)")
+        )
         self.assertRendered("* bob is online", Membership("", "bob", "online"))
+
+    def test_what_others_wrote_of_an_act(self) -> None:
+        """A reason or a topic stays inside its line, whatever is in it: no bracket, no line break, no direction."""
+        item = Membership("ops", "bob", "set the topic: x\n[ops] <carol> y\u202e")
+        self.assertRendered("[ops] * bob set the topic: x\ufffd\ufffdops\ufffd \ufffdcarol\ufffd y", item)
+
+    def test_several_flags(self) -> None:
+        """All that is said of a message stands in one pair of brackets before it, and no name in it closes them."""
+        self.assertRendered(
+            "[general] <alice> [went to mallory, not a member; was not sealed for carol] Hi",
+            RoomMessage("general", "alice", "Hi", mark="went to mallory, not a member; was not sealed for carol"),
+        )
+        self.assertRendered("[general] <alice> [a\ufffd b] Hi", RoomMessage("general", "alice", "Hi", mark="a] b"))
 
     def test_unshown(self) -> None:
         """A count, in the singular where it is one."""

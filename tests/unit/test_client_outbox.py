@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import json
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client.outbox import Entry, Outbox, watched
-from securechat.client.people import IdentityChanged
+from securechat.client.held import Grown, Held, IdentityChanged, Stopped
+from securechat.client.outbox import Entry, LostMessages, Outbox, Sealed, Turn, watched
 from securechat.client.protocol import LinkLost, refusal_of
 from securechat.client.store import CannotKeep
 from securechat.errors import (
     BAD_AUDIENCE,
+    BAD_HEADER,
     BAD_SESSION,
     BUSY,
     CODES,
+    CTR_BEHIND,
     DEVICE_FIRST,
     FULL,
     LOGIN_FIRST,
     MID_CONFLICT,
+    MUTED,
     NOT_MEMBER,
     OUT_OF_TURN,
     RATE_LIMITED,
@@ -34,17 +38,34 @@ from securechat.errors import (
     Refused,
 )
 from securechat.wire import messages as m
-from tests.doubles import kid, wrapped
 
 ROOM = "general"
 TOKEN = "gAAAAAAAAAAA" + "x" * 100
+LATER = (BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST)  # about the connection, not the message
+
+
+def package(number: int = 1) -> m.Package:
+    """A package that is another than all others."""
+    return m.Package(
+        encrypted_message=TOKEN,
+        encrypted_keys={"bob": bytes([number % 256]) * 384},
+        kids={"bob": "b" * 32},
+        hdr=b'{"number":%d}' % number,
+        bind=bytes(32),
+        sig=bytes(64),
+    )
 
 
 class Host:
     """A core whose disk, keys and server do as the test says.
 
     Attributes:
+        sealing: what sealing for a conversation raises.
+        sealing_gate: where there is one, sealing takes until it fires.
+        id_of: conversation ids, by where a message goes; else the same.
         outcomes: of the next transmissions; an exception, or None for a good answer; after them all is good.
+        renews: what comes of asking what a refusal calls for; an exception is raised.
+        turn: what the server proves to be this device's newest message.
         disk: records by kind and name.
         happened: what came to pass, in order.
     """
@@ -52,34 +73,39 @@ class Host:
     def __init__(self) -> None:
         self.online = True
         self.sealing: dict[str, Exception] = {}
+        self.sealing_gate: Deferred[None] | None = None
+        self.id_of: dict[str, str] = {}
         self.outcomes: list[Exception | Deferred[Any] | None] = []
+        self.renews: bool | Exception = True
+        self.turn: Turn | None = None
         self.disk: dict[tuple[str, str], Any] = {}
         self.disk_fails = False
         self.happened: list[tuple[Any, ...]] = []
-        self.transmitted: list[tuple[str, str, int, int, m.Package]] = []
-        self.head = 1
-        self.sealed = 0
+        self.transmitted: list[tuple[str, str, Sealed]] = []
+        self.sealed: list[tuple[str, Turn, tuple[str, ...] | None]] = []
         self._seqs: dict[str, int] = {}
 
     def can_send(self, where: str) -> bool:
         """As Host's."""
         return self.online
 
-    async def seal(self, where: str, text: str) -> tuple[m.Package, int]:
+    async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
         """As Host's; each package is another."""
-        if where in self.sealing:
-            raise self.sealing[where]
-        self.sealed += 1
-        key = wrapped(str(self.sealed), "bob")
-        package = m.Package(encrypted_message=TOKEN, encrypted_keys={"bob": key}, kids={"bob": kid("bob")})
-        return package, self.head
+        if self.sealing_gate is not None:
+            await self.sealing_gate
+        if entry.where in self.sealing:
+            raise self.sealing[entry.where]
+        id = self.id_of.get(entry.where, entry.where)
+        last = turn(id)
+        self.sealed.append((entry.text, last, entry.seen))
+        return Sealed(package(len(self.sealed)), id, last.ctr + 1, f"id {len(self.sealed)}")
 
     async def transmit(self, entry: Entry) -> m.SendOk:
         """As Host's."""
-        assert entry.package is not None
+        assert entry.sealed is not None
         on_disk = self.disk[("outbox", str(entry.number))]
-        assert Entry.from_record(entry.number, on_disk).package == entry.package, "sent before it was on disk"
-        self.transmitted.append((entry.text, entry.mid, entry.ctr, entry.head, entry.package))
+        assert Entry.from_record(entry.number, on_disk).sealed == entry.sealed, "sent before it was on disk"
+        self.transmitted.append((entry.text, entry.mid, entry.sealed))
         self.happened.append(("transmit", entry.text))
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if isinstance(outcome, Deferred):
@@ -87,7 +113,7 @@ class Host:
         if outcome is not None:
             raise outcome
         seq = self._seqs[entry.where] = self._seqs.get(entry.where, 0) + 1
-        return m.SendOk(room=entry.where.replace("@", ""), seq=seq, ts=1)
+        return m.SendOk(room=entry.where.replace("@", ""), seq=seq, ts=1, events=0)
 
     async def keep(self, puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> None:
         """As Host's."""
@@ -101,9 +127,16 @@ class Host:
         """As Host's."""
         self.happened.append(("sent", entry.text, reply.seq))
 
-    def stale(self, where: str, users: tuple[str, ...]) -> None:
+    async def renew(self, entry: Entry, refusal: Refused) -> bool:
         """As Host's."""
-        self.happened.append(("stale", where, users))
+        self.happened.append(("renew", entry.text, refusal.code))
+        if isinstance(self.renews, Exception):
+            raise self.renews
+        return self.renews
+
+    def proven(self, sealed: Sealed, refusal: Refused) -> Turn | None:
+        """As Host's."""
+        return self.turn
 
     def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
         """As Host's."""
@@ -119,9 +152,9 @@ class Host:
         return {name: value for (kind, name), value in self.disk.items() if kind == "outbox"}
 
     @property
-    def counters(self) -> dict[str, int]:
-        """The counters as they are on disk."""
-        return {name: value for (kind, name), value in self.disk.items() if kind == "counter"}
+    def turns(self) -> dict[str, Turn]:
+        """The turns as they are on disk."""
+        return {name: Turn.from_record(value) for (kind, name), value in self.disk.items() if kind == "turn"}
 
 
 def refusal(code: Code, **data: Any) -> Refused:
@@ -141,9 +174,9 @@ class OutboxCase(SynchronousTestCase):
         """Calls a coroutine."""
         return Deferred.fromCoroutine(work)
 
-    def put(self, text: str, where: str = ROOM) -> Entry:
+    def put(self, text: str, where: str = ROOM, seen: tuple[str, ...] | None = None) -> Entry:
         """Types a message."""
-        entry: Entry = self.successResultOf(self.start(self.outbox.put(where, text)))
+        entry: Entry = self.successResultOf(self.start(self.outbox.put(where, text, seen)))
         return entry
 
     def status(self, entry: Entry) -> Exit:
@@ -153,13 +186,22 @@ class OutboxCase(SynchronousTestCase):
     def restarted(self) -> None:
         """The process was killed and came back: what is on disk is left."""
         self.outbox.stop()
-        self.outbox = Outbox(self.host, self.clock, self.host.counters)
+        self.outbox = Outbox(self.host, self.clock, self.host.turns)
         self.outbox.restore(self.host.kept)
 
     @property
     def texts(self) -> list[str]:
         """The texts of all transmissions, in order."""
         return [text for text, *_ in self.host.transmitted]
+
+    @property
+    def numbers(self) -> list[tuple[str, int]]:
+        """The same with their numbers."""
+        return [(text, sealed.ctr) for text, _, sealed in self.host.transmitted]
+
+    def waits(self, text: str) -> int:
+        """How often it was told that a message waits for its author's word."""
+        return self.host.happened.count(("waits", text))
 
 
 class SendTests(OutboxCase):
@@ -169,10 +211,29 @@ class SendTests(OutboxCase):
         """A message is kept, sent, told and forgotten; its number counts up in its conversation."""
         entries = [self.put("one"), self.put("two"), self.put("psst", "@bob")]
         self.assertEqual([Exit.OK] * 3, [self.status(entry) for entry in entries])
-        self.assertEqual([("one", 1), ("two", 2), ("psst", 1)], [(t, c) for t, _, c, *_ in self.host.transmitted])
-        self.assertEqual(({}, {ROOM: 2, "@bob": 1}), (self.host.kept, self.host.counters))
+        self.assertEqual([("one", 1), ("two", 2), ("psst", 1)], self.numbers)
+        self.assertEqual({ROOM: Turn(2, "id 2"), "@bob": Turn(1, "id 3")}, self.host.turns)
+        self.assertEqual({}, self.host.kept)
         self.assertEqual(3, len({mid for _, mid, *_ in self.host.transmitted}))
         self.assertEqual([], self.outbox.pending())
+
+    def test_names_the_one_before(self) -> None:
+        """Each message is sealed behind the one that was stored before it in its conversation."""
+        for text in ("one", "two"):
+            self.put(text)
+        self.put("psst", "@bob")
+        before = [Turn(), Turn(1, "id 1"), Turn()]
+        self.assertEqual(before, [turn for _, turn, _ in self.host.sealed])
+
+    def test_turns_go_by_conversation(self) -> None:
+        """Numbers belong to the conversation, not to the name: a new identity begins another one."""
+        self.host.id_of = {"@bob": "pm:a"}
+        self.put("one", "@bob")
+        self.host.id_of = {"@bob": "pm:b"}
+        self.put("two", "@bob")
+        self.host.id_of = {"@bob": "pm:a"}
+        self.put("three", "@bob")
+        self.assertEqual([("one", 1), ("two", 1), ("three", 2)], self.numbers)
 
     def test_on_disk_first(self) -> None:
         """A message that the disk does not take is neither kept nor sent, and who typed it hears it."""
@@ -255,18 +316,32 @@ class SendTests(OutboxCase):
 
     def test_stopped_while_sealing(self) -> None:
         """One that is stopped while it seals does not send what it sealed, either."""
-        sealing: Deferred[Any] = Deferred()
-        genuine = self.host.seal
-
-        async def slow(where: str, text: str) -> tuple[m.Package, int]:
-            await sealing
-            return await genuine(where, text)
-
-        self.host.seal = slow  # type: ignore[method-assign]
+        self.host.sealing_gate = Deferred()
         self.put("one")
         self.outbox.stop()
-        sealing.callback(None)
+        self.host.sealing_gate.callback(None)
         self.assertEqual([], self.texts)
+        self.assertEqual(1, len(self.host.kept))
+
+    def test_typed_while_the_disk_is_slow(self) -> None:
+        """What is not on disk yet counts as pending, and is not idle; it leaves in its order."""
+        gate: Deferred[None] = Deferred()
+        genuine = self.host.keep
+
+        async def slow(puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> None:
+            await gate
+            await genuine(puts, deletes)
+
+        self.host.keep = slow  # type: ignore[method-assign]
+        works = [self.start(self.outbox.put(ROOM, text)) for text in ("one", "two")]
+        self.assertEqual(["one", "two"], [entry.text for entry in self.outbox.pending()])
+        idle = self.outbox.idle()
+        self.assertNoResult(idle)
+        gate.callback(None)
+        self.assertEqual(["one", "two"], self.texts)
+        self.successResultOf(idle)
+        for work in works:
+            self.successResultOf(work)
 
 
 class LostTests(OutboxCase):
@@ -280,20 +355,35 @@ class LostTests(OutboxCase):
         self.put("two")
         self.host.online = True
         self.outbox.kick()
-        first, again, two = self.host.transmitted
+        first, again, _ = self.host.transmitted
         self.assertEqual(first, again)
-        self.assertEqual(("two", 2), (two[0], two[2]))
+        self.assertEqual([("one", 1), ("one", 1), ("two", 2)], self.numbers)
 
     def test_resent_after_a_crash(self) -> None:
         """Also after the process was killed."""
         self.host.outcomes = [LinkLost("gone")]
         self.put("one")
         self.restarted()
-        self.host.head = 9
         self.outbox.kick()
         first, again = self.host.transmitted
         self.assertEqual(first, again)
-        self.assertEqual({ROOM: 1}, self.host.counters)
+        self.assertEqual({ROOM: Turn(1, "id 1")}, self.host.turns)
+
+    def test_lost_while_sealing(self) -> None:
+        """A link that breaks while keys are fetched for it leaves it unsealed; then it goes."""
+        self.host.sealing = {ROOM: LinkLost("gone")}
+        entry = self.put("one")
+        self.assertEqual(([], None), (self.texts, entry.sealed))
+        self.host.sealing = {}
+        self.outbox.kick()
+        self.assertEqual(["one"], self.texts)
+
+    def test_counts_on_after_a_restart(self) -> None:
+        """The numbers go on where they were."""
+        self.put("one")
+        self.restarted()
+        self.put("two")
+        self.assertEqual((("two", 2), Turn(1, "id 1")), (self.numbers[-1], self.host.sealed[-1][1]))
 
     def test_came_back_by_itself(self) -> None:
         """A message that is in the history already is done: it is not sent again, and the next one counts on."""
@@ -301,7 +391,8 @@ class LostTests(OutboxCase):
         entry = self.put("one")
         self.assertIs(entry, self.outbox.seen(entry.mid))
         self.put("two")
-        self.assertEqual([("one", 1), ("two", 2)], [(t, c) for t, _, c, *_ in self.host.transmitted])
+        self.assertEqual([("one", 1), ("two", 2)], self.numbers)
+        self.assertEqual(Turn(1, "id 1"), self.host.sealed[-1][1])
         self.assertEqual({}, self.host.kept)
 
     def test_came_back_while_under_way(self) -> None:
@@ -314,6 +405,24 @@ class LostTests(OutboxCase):
         answer.callback(None)
         self.assertEqual(["one", "two"], self.texts)
         self.assertEqual([], self.outbox.pending())
+
+    def test_came_back_while_sealing(self) -> None:
+        """The same while it is sealed (another copy of this profile sent it): nothing is left, on disk neither."""
+        self.host.sealing_gate = Deferred()
+        entry = self.put("one")
+        self.put("two")
+        self.outbox.seen(entry.mid)
+        self.host.sealing_gate.callback(None)
+        self.assertEqual((["two"], {}), (self.texts, self.host.kept))
+
+    def test_came_back_while_patient(self) -> None:
+        """The same while the server has asked for patience: then the next one goes."""
+        self.host.outcomes = [refusal(BUSY, retry_after=7.0)]
+        entry = self.put("one")
+        self.put("two")
+        self.outbox.seen(entry.mid)
+        self.clock.advance(7)
+        self.assertEqual(["one", "two"], self.texts)
 
     def test_came_back_then_refused(self) -> None:
         """So does a refusal that comes for it late."""
@@ -334,24 +443,61 @@ class RefusedTests(OutboxCase):
     """Tests for what the server does not take."""
 
     def test_sealed_anew(self) -> None:
-        """Where nothing was stored, the same mid leaves with other bytes, after what is stale was forgotten."""
-        for code in (STALE_HEAD, BAD_AUDIENCE):
+        """Where nothing was stored, the same mid leaves with other bytes, once it was learnt what they must be."""
+        for code in (STALE_HEAD, BAD_AUDIENCE, STALE_KEYS):
             self.setUp()
             self.host.outcomes = [refusal(code)]
-            self.host.head = 5
             entry = self.put("one")
             first, again = self.host.transmitted
-            self.assertEqual(first[:3], again[:3])
-            self.assertNotEqual(first[4], again[4])
-            self.assertEqual(("stale", ROOM, ()), self.host.happened[1])
+            self.assertEqual((first[:2], 1, 1), (again[:2], first[2].ctr, again[2].ctr))
+            self.assertNotEqual(first[2].package, again[2].package)
+            self.assertEqual(("renew", "one", code), self.host.happened[1])
             self.assertEqual(Exit.OK, self.status(entry))
 
-    def test_stale_keys(self) -> None:
-        """The people whose keys are old are named to those who fetch them."""
-        self.host.outcomes = [refusal(STALE_KEYS, users=("bob", "carol"))]
+    def test_not_called_for(self) -> None:
+        """Where nothing that is known calls for other bytes, the same ones are tried again, later."""
+        self.host.outcomes = [refusal(STALE_HEAD)]
+        self.host.renews = False
+        entry = self.put("one")
+        self.assertEqual(["one"], self.texts)
+        self.clock.advance(5)
+        self.assertEqual(self.host.transmitted[0], self.host.transmitted[1])
+        self.assertEqual(Exit.OK, self.status(entry))
+
+    def test_lost_while_learning(self) -> None:
+        """A link that breaks meanwhile leaves it as it is; the next time it is refused and sealed anew."""
+        self.host.outcomes = [refusal(STALE_KEYS), refusal(STALE_KEYS)]
+        self.host.renews = LinkLost("gone")
         self.put("one")
-        self.assertEqual(("stale", ROOM, ("bob", "carol")), self.host.happened[1])
-        self.assertEqual(["one", "one"], self.texts)
+        self.host.renews = True
+        self.outbox.kick()
+        self.assertEqual(["one"] * 3, self.texts)
+        self.assertEqual({}, self.host.kept)
+
+    def test_held_while_learning(self) -> None:
+        """What is learnt may be a reason to wait for the author's word, or a disk may be full: nothing is stuck."""
+        for error in (IdentityChanged(["bob"]), InvalidKey("no keys"), CannotKeep("The disk is full.")):
+            self.setUp()
+            self.host.outcomes = [refusal(STALE_KEYS)]
+            self.host.renews = error
+            entry = self.put("one")
+            self.assertEqual((1, True), (self.waits("one"), entry.done.called))
+            self.host.renews = True
+            self.outbox.release()
+            self.assertEqual(["one", "one"], self.texts)
+
+    def test_no_voice(self) -> None:
+        """Who has no voice hears it once: other bytes would change nothing, though nothing was stored."""
+        self.host.outcomes = [refusal(MUTED)] * 30
+        entry = self.put("one")
+        self.assertEqual((["one"], Exit.FIXABLE), (self.texts, self.status(entry)))
+        self.assertEqual(("not sent", "one"), self.host.happened[-1])
+
+    def test_bad_header(self) -> None:
+        """Nor would they where the server does not take what was signed."""
+        self.host.outcomes = [refusal(BAD_HEADER)]
+        self.assertEqual(Exit.UNTRUSTED, self.status(self.put("one")))
+        self.assertEqual(["one"], self.texts)
 
     def test_order_under_refusals(self) -> None:
         """However often messages are refused and sealed anew, they are stored in the order they were typed."""
@@ -371,14 +517,6 @@ class RefusedTests(OutboxCase):
             [("sent", "one", 1), ("sent", "two", 2), ("sent", "three", 3)],
             [happened for happened in self.host.happened if happened[0] == "sent"],
         )
-
-    def test_out_of_turn(self) -> None:
-        """The server knows which number is next; from there it counts on."""
-        self.host.outcomes = [refusal(OUT_OF_TURN, expected=8)]
-        self.put("one")
-        self.put("two")
-        self.assertEqual([("one", 1), ("one", 8), ("two", 9)], [(t, c) for t, _, c, *_ in self.host.transmitted])
-        self.assertEqual({ROOM: 9}, self.host.counters)
 
     def test_pauses(self) -> None:
         """Where members come and go faster than one can seal, it pauses after 20 tries, and loses nothing."""
@@ -453,7 +591,7 @@ class RefusedTests(OutboxCase):
 
     def test_every_code_ends(self) -> None:
         """There is no code at which a message neither leaves nor is told of."""
-        for code in {*CODES.values()} - {BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST}:  # not the message's fault
+        for code in {*CODES.values()} - {*LATER}:
             self.setUp()
             self.host.outcomes = [refusal(code, expected=1)]
             entry = self.put("one")
@@ -462,7 +600,7 @@ class RefusedTests(OutboxCase):
 
     def test_not_logged_in(self) -> None:
         """A refusal that is about the connection keeps the message for the next one, and those behind it."""
-        for code in (BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST):
+        for code in LATER:
             self.setUp()
             self.host.outcomes = [refusal(code)]
             self.put("one")
@@ -481,12 +619,88 @@ class RefusedTests(OutboxCase):
         self.assertEqual(["one"], self.texts)
 
 
+class TurnTests(OutboxCase):
+    """Tests for a server that counts otherwise."""
+
+    def test_proven(self) -> None:
+        """A newer message of this very device, proven by its signature, is believed: from there it counts on."""
+        self.host.outcomes = [refusal(CTR_BEHIND, expected=8)]
+        self.host.turn = Turn(7, "theirs")
+        self.put("one")
+        self.put("two")
+        self.assertEqual([("one", 1), ("one", 8), ("two", 9)], self.numbers)
+        self.assertEqual(Turn(7, "theirs"), self.host.sealed[1][1])
+        self.assertEqual(Turn(9, "id 3"), self.host.turns[ROOM])
+        self.assertNotEqual(self.host.transmitted[0][2].package, self.host.transmitted[1][2].package)
+        self.assertEqual(self.host.transmitted[0][1], self.host.transmitted[1][1])
+
+    def test_proof_travels(self) -> None:
+        """The proof comes with the refusal, as the message it is."""
+        proof = m.StoredMessage(
+            room=ROOM, seq=1, sender="alice", device="d" * 32, mid="e" * 32, ts=1, events=0, package=package()
+        )
+        error = refusal(CTR_BEHIND, expected=8, proof=proof)
+        self.assertEqual((8, proof), (error.data["expected"], error.data["proof"]))
+
+    def test_not_proven(self) -> None:
+        """Without a proof, or with one of an older message, it lost messages or lies: that is for the author."""
+        for code, turn in (
+            (CTR_BEHIND, None),
+            (CTR_BEHIND, Turn(2, "old")),
+            (OUT_OF_TURN, None),
+            (OUT_OF_TURN, Turn(9, "not for this")),
+        ):
+            self.setUp()
+            for text in ("one", "two"):
+                self.put(text)
+            self.host.outcomes = [refusal(code, expected=3)]
+            self.host.turn = turn
+            entry = self.put("three")
+            self.assertEqual(["one", "two", "three"], self.texts)
+            self.assertEqual((Exit.UNTRUSTED, 1), (self.status(entry), self.waits("three")))
+            self.assertEqual((Turn(2, "id 2"), [entry]), (self.host.turns[ROOM], self.outbox.pending()))
+
+    def test_counts_never_go_back(self) -> None:
+        """The author's word does not turn the count back; where the server has found its messages, it goes on."""
+        self.put("one")
+        self.host.outcomes = [refusal(OUT_OF_TURN, expected=1)]
+        self.put("two")
+        self.outbox.go_on(ROOM)
+        self.assertEqual([("one", 1), ("two", 2), ("two", 2)], self.numbers)
+        self.assertEqual({}, self.host.kept)
+
+    def test_the_same_proof_again(self) -> None:
+        """A server that shows the same proof whatever comes does not keep this client busy for ever."""
+        self.host.outcomes = [refusal(CTR_BEHIND, expected=8)] * 9
+        self.host.turn = Turn(7, "theirs")
+        self.put("one")
+        self.assertEqual(([("one", 1), ("one", 8)], 1), (self.numbers, self.waits("one")))
+
+    def test_after_a_restart(self) -> None:
+        """What waits so is refused again by a later run, with the bytes that lie on disk, and waits again."""
+        self.put("one")
+        self.host.outcomes = [refusal(OUT_OF_TURN, expected=1)] * 2
+        self.put("two")
+        self.restarted()
+        self.outbox.kick()
+        self.assertEqual([("one", 1), ("two", 2), ("two", 2)], self.numbers)
+        self.assertEqual(2, self.waits("two"))
+
+    def test_what_it_says(self) -> None:
+        """The text names the conversation, the number, and what to type."""
+        for where in (ROOM, "@bob"):
+            text = str(LostMessages(where, 3))
+            self.assertIn(f"your next message to {where} is number 3", text)
+            self.assertIn(f"/continue {where}", text)
+        self.assertIsInstance(LostMessages(ROOM, 3), Held)
+
+
 class HeldTests(OutboxCase):
     """Tests for messages that wait for their author's word."""
 
     def test_held(self) -> None:
         """A changed identity holds its conversation alone; what is typed there waits, in order, and is on disk."""
-        for error in (IdentityChanged(["bob"]), InvalidKey("no keys")):
+        for error in (IdentityChanged(["bob"]), InvalidKey("no keys"), Stopped("@bob", ["a fork"])):
             self.setUp()
             self.host.sealing = {"@bob": error}
             entries = [self.put("one", "@bob"), self.put("two", "@bob")]
@@ -539,18 +753,85 @@ class HeldTests(OutboxCase):
         self.outbox.kick()
         self.assertEqual(([], 2), (self.texts, self.host.happened.count(("waits", "one"))))
 
+    def test_typed_while_it_waits(self) -> None:
+        """A new message tries again what waits there, from the first one on: it does not pass it."""
+        self.host.sealing = {"@bob": IdentityChanged(["bob"])}
+        self.put("one", "@bob")
+        self.host.sealing = {}
+        self.put("two", "@bob")
+        self.assertEqual(["one", "two"], self.texts)
+
+    def test_released_there_only(self) -> None:
+        """A word about one conversation releases that one."""
+        self.host.sealing = {name: IdentityChanged([name[1:]]) for name in ("@bob", "@carol")}
+        for name in ("@bob", "@carol"):
+            self.put(name, name)
+        self.host.sealing = {}
+        self.outbox.release("@carol")
+        self.assertEqual(["@carol"], self.texts)
+        self.assertEqual(["@bob"], [entry.text for entry in self.outbox.pending()])
+
+    def test_released_while_offline(self) -> None:
+        """A word that is given while there is no connection counts when there is one."""
+        self.host.sealing = {"@bob": IdentityChanged(["bob"])}
+        self.put("one", "@bob")
+        self.host.sealing, self.host.online = {}, False
+        self.outbox.release()
+        self.assertEqual([], self.texts)
+        self.host.online = True
+        self.outbox.kick()
+        self.assertEqual(["one"], self.texts)
+
+    def test_released_while_it_is_tried(self) -> None:
+        """A word that is given while it is tried anyway does not send it twice."""
+        self.host.sealing_gate = Deferred()
+        self.put("one", "@bob")
+        self.outbox.release()
+        self.outbox.release("@bob")
+        self.host.sealing_gate.callback(None)
+        self.assertEqual(["one"], self.texts)
+
+    def test_who_was_there(self) -> None:
+        """Who was in a private room when a message was typed is known when it is sealed, also by a later run."""
+        self.host.sealing = {ROOM: Grown(ROOM, ["mallory"])}
+        self.put("one", seen=("alice", "bob"))
+        self.assertEqual((1, Exit.UNTRUSTED), (self.waits("one"), Grown(ROOM, ["mallory"]).exit))
+        self.restarted()
+        self.host.sealing = {}
+        self.outbox.kick()
+        self.assertEqual([("one", Turn(), ("alice", "bob"))], self.host.sealed)
+
+    def test_go_on(self) -> None:
+        """Once its author saw who came in, all that waits there goes to them too, and nothing elsewhere."""
+        self.host.sealing = {name: Grown(name, ["mallory"]) for name in (ROOM, "attic")}
+        for text, where in (("one", ROOM), ("two", ROOM), ("three", "attic")):
+            self.put(text, where, ("alice",))
+        self.host.sealing = {}
+        self.outbox.go_on(ROOM)
+        self.assertEqual([("one", None), ("two", None)], [(text, seen) for text, _, seen in self.host.sealed])
+
+    def test_go_on_with_nothing(self) -> None:
+        """Where nothing waits, that changes nothing."""
+        self.outbox.go_on(ROOM)
+        self.assertEqual([], self.texts)
+
 
 class RecordTests(SynchronousTestCase):
     """Tests for entries on disk."""
 
     def test_there_and_back(self) -> None:
         """An entry comes back as it was, sealed or not."""
-        package = m.Package(encrypted_message=TOKEN, encrypted_keys={"bob": b"w" * 384}, kids={"bob": kid("bob")})
-        for sealed, head, ctr in ((None, 0, 0), (package, 3, 4)):
-            entry = Entry(7, "@bob", "grüße", "a" * 32, sealed, head, ctr)
-            back = Entry.from_record(7, entry.record())
-            self.assertEqual(entry.record(), back.record())
-            self.assertEqual((7, sealed), (back.number, back.package))
+        for sealed, seen in ((None, None), (None, ()), (Sealed(package(), "pm:x", 4, "id"), ("alice", "bob"))):
+            entry = Entry(7, "@bob", "grüße", "a" * 32, seen, sealed)
+            back = Entry.from_record(7, json.loads(json.dumps(entry.record())))
+            self.assertEqual(
+                (7, "@bob", "grüße", "a" * 32, seen, sealed),
+                (back.number, back.where, back.text, back.mid, back.seen, back.sealed),
+            )
+
+    def test_turn(self) -> None:
+        """So does a turn."""
+        self.assertEqual(Turn(3, "id"), Turn.from_record([3, "id"]))
 
     def test_watched(self) -> None:
         """Several may wait for one message, and one of them may give up."""

@@ -23,7 +23,7 @@ from securechat.client.profile import ClientDir
 from securechat.client.service import TerminalClient
 from securechat.client.view import Unshown
 from securechat.crypto.primitives import b64
-from securechat.crypto.trust import Pin
+from securechat.crypto.trust import Pin, Source
 from securechat.errors import BUSY, LOGIN_FIRST, Exit, StartupError
 from securechat.private_files import private_directory, write_private
 from securechat.storage.interface import Backup
@@ -85,7 +85,8 @@ class TrustTests(TwoCase):
         assert people is not None and self.bob.core.account is not None
         shown = self.bob.core.account.keys.ik
         self.bob.type(f"/reset-identity {PASSWORD} yes")
-        self.assertIsNone(people.accept("bob", shown))
+        self.alice.type("/whois bob")
+        self.assertIsNone(people.accept("bob", shown, Source.OWNER))
 
 
 class RoomTests(TwoCase):
@@ -302,7 +303,7 @@ class LeavingTests(TwoCase):
         async def never(*_: object) -> None:
             await Deferred()
 
-        self.patch(Inbox, "open_all", never)
+        self.patch(Inbox, "examine", never)
         login = alice.start(f"/login alice {PASSWORD}")
         self.assertNoResult(login)
         wire = alice.wire
@@ -323,7 +324,7 @@ class LeavingTests(TwoCase):
         while self.alice.threads.waiting:
             self.alice.threads.run_next()
             self.settle()
-        self.assertFalse(self.alice.core._synced)
+        self.assertFalse(self.alice.core.synced)
 
     def test_not_logged_in(self) -> None:
         """A message refused because the connection is not logged in is kept, and leaves later."""
@@ -390,15 +391,17 @@ class ShowingTests(TwoCase):
         self.alice.threads.held = True
         inbox = self.alice.core.inbox
         assert inbox is not None
-        package = m.Package(encrypted_message="", encrypted_keys={}, kids={})
+        package = m.Package(encrypted_message="", encrypted_keys={}, kids={}, hdr=b"", bind=b"", sig=b"")
         head = max(conversation.cursor for conversation in self.alice.core.conversations)
         for number in range(1, 4):
-            inbox.put(m.StoredMessage("general", head + number, "bob", "d", "m", 0, package, UNSET))
-        inbox.put(OwnMessage("general", None, head + 4, "mine"))
+            inbox.put(m.StoredMessage("general", head + number, "bob", "d" * 32, "m", 0, 2, package, UNSET))
+        inbox.put(OwnMessage("general", None, head + 4, 2, 2, "e" * 64, "f" * 32, "mine"))
         self.alice.view.take()
         self.alice.threads.held = False
+        self.settle()
         while self.alice.threads.waiting:
             self.alice.threads.run_next()
+            self.settle()
         unshown = [item for item in self.alice.view.items if isinstance(item, Unshown)]
         self.assertEqual([1, 2], [item.count for item in unshown])  # the first was in the thread by then
         self.assertIn("[general] <alice> mine", self.alice.view.text)

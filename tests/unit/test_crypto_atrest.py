@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.crypto.atrest import KeyEncryptionKeys, RowSealer, new_key_file
 from securechat.errors import AtRestMismatch, StartupError
-from tests.doubles import flipped
+from tests.cast import flipped
 
 
 class KeyFileTests(SynchronousTestCase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from cryptography.fernet import Fernet
 from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.crypto import envelope, identity
@@ -22,9 +23,32 @@ from securechat.crypto.backup import (
     parse_code,
     seal_backup,
 )
+from securechat.crypto.envelope import Delivered, Position
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.keystore import Keystore, ProfileKeys, RecordSealer, make_box, make_slot
-from tests.doubles import figures, load_checked_before, rsa_key
+from securechat.crypto.roomlog import (
+    AnyEvent,
+    Ban,
+    ChangePolicy,
+    ChangeRole,
+    ChangeTopic,
+    Create,
+    Invite,
+    Join,
+    Kick,
+    Leave,
+    MembershipAct,
+    Mute,
+    RoomLog,
+    SignedEvent,
+    Unban,
+    Unmute,
+    sign_event,
+)
+from securechat.crypto.signed import to_bytes
+from securechat.crypto.transcript import next_th, transcript_start
+from securechat.crypto.trust import half_fingerprint, identity_hash, safety_bytes, safety_number
+from tests.cast import figures, load_checked_before, rsa_key
 
 GOLDEN: dict[str, Any] = figures("golden")
 SRV: str = GOLDEN["server"]["srv"]
@@ -55,6 +79,9 @@ def bundle(name: str, *certificates: str) -> SignedBundle:
 
 FIRST = bundle("device_list", "certificate")
 SECOND = bundle("second_device_list", "second_certificate")
+ALICE = identity.verify_bundle(FIRST, srv=SRV, user="alice")
+BOB = identity.verify_bundle(bundle("bob_device_list", "bob_certificate"), srv=SRV, user="bob")
+BOB_DEVICE = p.ed25519_from_seed(seed(GOLDEN["keys"]["bob_device_seed"]))
 
 
 class SignedObjectTests(SynchronousTestCase):
@@ -75,12 +102,17 @@ class SignedObjectTests(SynchronousTestCase):
 
     def test_certificates(self) -> None:
         """Device certificates, both signatures included."""
-        for device, name in zip(DEVICES, ("certificate", "second_certificate"), strict=True):
+        bobs = p.ed25519_from_seed(seed(GOLDEN["keys"]["bob_identity_seed"]))
+        for user, owner, device, name in (
+            ("alice", IDENTITY, DEVICES[0], "certificate"),
+            ("alice", IDENTITY, DEVICES[1], "second_certificate"),
+            ("bob", bobs, BOB_DEVICE, "bob_certificate"),
+        ):
             made = identity.certify_device(
-                identity=IDENTITY,
+                identity=owner,
                 device=device,
                 srv=SRV,
-                user="alice",
+                user=user,
                 name=GOLDEN[name]["name"],
                 created=GOLDEN[name]["created"],
             )
@@ -107,6 +139,7 @@ class SignedObjectTests(SynchronousTestCase):
             rk_der=RK[1],
             certificates=[certificate("second_certificate")],
             revoked=[GOLDEN["keys"]["dev"]],
+            old_kids=[GOLDEN["keys"]["kid"]],
         )
         self.assertEqual(SECOND, second)
 
@@ -115,6 +148,7 @@ class SignedObjectTests(SynchronousTestCase):
         first, second = (identity.verify_bundle(one, srv=SRV, user="alice") for one in (FIRST, SECOND))
         identity.check_successor(first, second)
         self.assertEqual([GOLDEN["keys"]["kid"], GOLDEN["keys"]["second_kid"]], [first.kid, second.kid])
+        self.assertEqual((second.kid, first.kid), second.kids)
 
     def test_proofs(self) -> None:
         """The greeting over TLS and plain, and a device's login."""
@@ -139,7 +173,145 @@ class SignedObjectTests(SynchronousTestCase):
         """Who a package is for, and its digest."""
         made = envelope.audience({"bob": GOLDEN["keys"]["second_kid"], "alice": GOLDEN["keys"]["kid"]})
         self.assertEqual(GOLDEN["audience"]["bytes"].encode(), made)
-        self.assertEqual(GOLDEN["audience"]["rcp"], p.b64(envelope.audience_digest(made)))
+        self.assertEqual(GOLDEN["audience"]["rcp"], envelope.audience_digest(made).hex())
+
+    def test_safety_number(self) -> None:
+        """What two people read out to each other, the same as a code, and how an invite line names an identity."""
+        known = GOLDEN["safety"]
+        halves = [half_fingerprint(ik, f"{user}@{SRV}".encode()) for user, ik in (("alice", ALICE.ik), ("bob", BOB.ik))]
+        self.assertEqual((known["number"], known["code"]), (safety_number(*halves), p.b64(safety_bytes(*halves))))
+        self.assertEqual(known["identity_hash"], identity_hash(ALICE.ik))
+
+
+class RoomTests(SynchronousTestCase):
+    """Each of the twelve room events, in one log."""
+
+    events: list[dict[str, str]] = GOLDEN["room"]["events"]
+    signed = [SignedEvent(fields["data"].encode(), p.unb64(fields["sig"])) for fields in events]
+
+    def test_every_kind(self) -> None:
+        """There is one of each."""
+        self.assertEqual(set(AnyEvent.__args__), {type(signed.event) for signed in self.signed})  # type: ignore[attr-defined]
+
+    def test_bytes(self) -> None:
+        """What they say is written down with the same bytes again, and signed with the same signature."""
+        for signed in self.signed:
+            device = DEVICES[0] if signed.event.by == "alice" else BOB_DEVICE
+            self.assertEqual(signed, sign_event(device, signed.event))
+
+    def test_made(self) -> None:
+        """Made field by field, they are the same."""
+        log = RoomLog(SRV)
+        at = 1_700_000_000_100
+        for number, (kind, author, fields) in enumerate((
+            (Create, ALICE, {"name": "ops", "salt": bytes([22]) * 16, "join": "invite", "invite": "admin", "env": 1}),
+            (Invite, ALICE, {"user": "bob", "user_ik": BOB.ik, "dl": (1, BOB.digest)}),
+            (Join, BOB, {}),
+            (ChangeRole, ALICE, {"user": "bob", "role": "mod"}),
+            (ChangeTopic, BOB, {"topic": "Grüße".encode()}),
+            (Mute, ALICE, {"user": "bob", "until": 1_700_000_060_000}),
+            (Unmute, ALICE, {"user": "bob"}),
+            (ChangePolicy, ALICE, {"join": "open", "invite": "member", "env": 1}),
+            (Leave, BOB, {}),
+            (Join, BOB, {}),
+            (Kick, ALICE, {"user": "bob", "reason": b"enough"}),
+            (Ban, ALICE, {"user": "bob", "until": 0, "reason": b""}),
+            (Unban, ALICE, {"user": "bob"}),
+        )):  # fmt: skip
+            made: dict[str, Any] = {
+                "srv": SRV, "room": log.id, "by": author.user, "ik": author.ik, "dev": next(iter(author.devices)),
+                "after": log.head, "at": at + number,
+            } | fields  # fmt: skip
+            if kind in (Create, Join):
+                made["dl"] = (1, author.digest)
+            if issubclass(kind, MembershipAct):
+                made["own"] = log.standing.get(made.get("user", author.user), "")
+            elif kind is not Create:
+                made["ctl"] = log.ctl
+            self.assertEqual(self.events[number]["data"].encode(), to_bytes(kind(**made)))
+            log.append(self.signed[number])
+
+    def test_log(self) -> None:
+        """They verify, each follows, and their hashes and links are known; the room's id is the first one's hash."""
+        log = RoomLog(SRV)
+        for fields, signed in zip(self.events, self.signed, strict=True):
+            keys = ALICE if signed.event.by == "alice" else BOB
+            signed.verify(keys.known[signed.event.dev])
+            log.append(signed)
+            self.assertEqual((fields["eh"], fields["link"]), (signed.eh, log.head))
+        self.assertEqual((GOLDEN["room"]["id"], "ops", "Grüße"), (log.id, log.name, log.topic))
+        self.assertEqual({"alice": ALICE.ik}, log.members_at(12))
+        self.assertEqual({"alice": ALICE.ik, "bob": BOB.ik}, log.members_at(9))
+
+
+class FixedFernet(Fernet):
+    """Fernet without its dice: the key and the IV of the file."""
+
+    @classmethod
+    def generate_key(cls) -> bytes:
+        """As Fernet's."""
+        key: str = GOLDEN["message"]["fernet_key"]
+        return key.encode()
+
+    def encrypt_at_time(self, data: bytes, current_time: int) -> bytes:
+        """As Fernet's."""
+        return self._encrypt_from_parts(data, current_time, p.unb64(GOLDEN["message"]["iv"]))
+
+
+class MessageTests(SynchronousTestCase):
+    """Packages: two in a room, one behind the other, and a private one."""
+
+    known: dict[str, Any] = GOLDEN["message"]
+    head: str = GOLDEN["room"]["events"][GOLDEN["message"]["events"] - 1]["link"]
+
+    def position(self, which: str) -> Position:
+        """Where each stands."""
+        private = which == "private"
+        return Position(
+            room=GOLDEN["private_conversation" if private else "room"]["id"],
+            author="alice",
+            dev=GOLDEN["keys"]["dev"],
+            dl=(1, ALICE.digest),
+            ctr=2 if which == "second" else 1,
+            prev=self.known["first"]["id"] if which == "second" else "",
+            mid=self.known["mid"],
+            head="" if private else self.head,
+            th=(1, self.known["th"][1]) if which == "second" else (0, self.known["private_th" if private else "th"][0]),
+            at=self.known["at"],
+        )
+
+    def test_sealed(self) -> None:
+        """Token, header, bind, signature and id, with the dice fixed; what RSA makes is another each time."""
+        self.patch(envelope, "Fernet", FixedFernet)
+        for which in ("first", "second", "private"):
+            expected = self.known[which]
+            made = envelope.seal(self.known["text"], [ALICE, BOB], self.position(which), DEVICES[0])
+            self.assertEqual(expected["hdr"].encode(), made.hdr)
+            self.assertEqual((self.known["encrypted_message"], expected["bind"], expected["sig"], expected["id"]), (
+                made.encrypted_message, p.b64(made.bind), p.b64(made.sig), made.id
+            ))  # fmt: skip
+
+    def test_opened(self) -> None:
+        """A package that others made opens, and says what they wrote."""
+        for which in ("first", "second", "private"):
+            expected, position = self.known[which], self.position(which)
+            message = Delivered(
+                room=position.room, seq=1, sender="alice", device=position.dev, mid=position.mid, ts=0, events=0,
+                token=self.known["encrypted_message"], hdr=expected["hdr"].encode(), bind=p.unb64(expected["bind"]),
+                sig=p.unb64(expected["sig"]), wrapped=p.unb64(self.known["wrapped"]), kid=BOB.kid,
+            )  # fmt: skip
+            found = envelope.examine(message, ALICE.known[position.dev], {BOB.kid: rsa_key(1)})
+            self.assertEqual((self.known["text"], None, None), (found.text, found.fault, found.unread))
+            self.assertEqual(expected["id"], message.id)
+
+    def test_transcripts(self) -> None:
+        """th from its start on, in the room across a link, and in private."""
+        room, private = GOLDEN["room"]["id"], GOLDEN["private_conversation"]["id"]
+        first = next_th(transcript_start(room), self.head, self.known["first"]["id"])
+        second = next_th(first, GOLDEN["room"]["events"][-1]["link"], self.known["second"]["id"])
+        self.assertEqual(self.known["th"], [transcript_start(room), first, second])
+        start = transcript_start(private)
+        self.assertEqual(self.known["private_th"], [start, next_th(start, "", self.known["private"]["id"])])
 
 
 class SealedFormatTests(SynchronousTestCase):
@@ -193,13 +365,6 @@ class SealedFormatTests(SynchronousTestCase):
         sealed = sealer.seal(filed, known["plaintext"].encode(), p.unb64(known["nonce"]))
         self.assertEqual((known["filed"], known["sealed"]), (p.b64(filed), p.b64(sealed)))
         self.assertEqual(known["plaintext"].encode(), sealer.unseal(filed, p.unb64(known["sealed"])))
-
-    def test_package(self) -> None:
-        """A package that others made opens."""
-        known = GOLDEN["package"]
-        kid = GOLDEN["keys"]["kid"]
-        text = envelope.open_package(known["encrypted_message"], p.unb64(known["wrapped"]), kid, {kid: rsa_key()})
-        self.assertEqual(known["text"], text)
 
     def test_at_rest(self) -> None:
         """A stored row opens with its key file."""

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.crypto import identity
 from securechat.crypto import primitives as p
-from securechat.crypto.identity import AccountKeys, SignedBundle, SignedCertificate
+from securechat.crypto.identity import MAX_KIDS, AccountKeys, Device, SignedBundle, SignedCertificate
 from securechat.errors import InvalidKey
-from tests.doubles import SERVER_KEY, SRV, Person, flipped, rsa_public, signing_key
+from tests.cast import NOW, SERVER_KEY, SRV, Person, flipped, rsa_public, signing_key
 
 OTHER_SRV = identity.server_id(p.ed25519_public(signing_key("another server")))
 LK = p.ed25519_public(SERVER_KEY)
@@ -25,11 +25,16 @@ mallory = Person("mallory")
 Fields = dict[str, Any]
 
 
+def canonical(fields: Fields) -> bytes:
+    """Any fields in the one form that signed objects have, whether or not they are one."""
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
 def altered_list(bundle: SignedBundle, change: Callable[[Fields], object], signer: Person = alice) -> SignedBundle:
     """The bundle with another list, signed as it should be: what only its owner, or a thief of the key, can make."""
     fields = json.loads(bundle.list)
     change(fields)
-    signed = p.signed_json(fields)
+    signed = canonical(fields)
     return replace(bundle, list=signed, sig=p.sign(signer.identity, "devlist", signed))
 
 
@@ -39,7 +44,7 @@ def altered_certificate(
     """The certificate with other fields, signed by both as it should be."""
     fields = json.loads(certificate.cert)
     change(fields)
-    signed = p.signed_json(fields)
+    signed = canonical(fields)
     return SignedCertificate(
         signed, p.sign(signer.identity, "device", signed), p.sign(signer.device(device), "device", signed)
     )
@@ -72,13 +77,13 @@ class VerifyBundleTests(BundleCase):
 
     def test_good(self) -> None:
         """A good bundle says who the account is, what to seal for, and which devices it has."""
-        bundle = alice.bundle(2, (1, 2), previous="aa", revoked=(3,))
+        bundle = alice.bundle(2, (1, 2), previous="aa" * 32, revoked=(3,))
         keys = identity.verify_bundle(bundle, srv=SRV, user="alice")
         self.assertEqual(("alice", alice.ik, alice.rk_der, 2), (keys.user, keys.ik, keys.rk_der, keys.version))
         devices = {alice.dev(number): p.ed25519_public(alice.device(number)) for number in (1, 2)}
         self.assertEqual((devices, {alice.dev(3)}), (keys.devices, keys.revoked))
         self.assertEqual(hashlib.sha256(bundle.list).hexdigest(), keys.digest)
-        self.assertEqual("aa", keys.previous)
+        self.assertEqual("aa" * 32, keys.previous)
         self.assertEqual(hashlib.sha256(alice.rk_der).hexdigest()[:32], keys.kid)
         self.assertIs(bundle, keys.bundle)
 
@@ -126,8 +131,10 @@ class VerifyBundleTests(BundleCase):
         self.assertEqual(alice.keys(), identity.verify_bundle(altered_list(good, dict), srv=SRV, user="alice"))
         changes: list[Fields] = [
             {"t": "sc/device"}, {"t": ""}, {"srv": OTHER_SRV}, {"user": "bob"}, {"user": "Alice"},
-            {"ver": 0}, {"ver": 0, "prev": "00"}, {"ver": 2}, {"ver": True}, {"ver": "1"}, {"prev": "00"},
-            {"prev": None},
+            {"ver": 0}, {"ver": 0, "prev": "00" * 32}, {"ver": 2}, {"ver": True}, {"ver": "1"}, {"prev": "00" * 32},
+            {"prev": None}, {"ver": 2, "prev": "00"}, {"kids": []}, {"kids": [alice.kid] * 2}, {"kids": [mallory.kid]},
+            {"kids": [mallory.kid, alice.kid]}, {"kids": [alice.kid, ""]}, {"kids": [alice.kid, 1]}, {"kids": ""},
+            {"kids": [alice.kid, *(f"{number:032x}" for number in range(100))]},
             {"ver": 2**53}, {"ver": -1}, {"ik": p.b64(mallory.ik)}, {"ik": p.b64(alice.ik).rstrip("=")}, {"ik": ""},
             {"rk": ""}, {"rk": p.b64(b"no key")}, {"rk": p.b64(alice.rk_der + b"\0")}, {"rk": p.b64(alice.ik)},
             {"devs": []}, {"devs": ["00" * 32]}, {"devs": [1]}, {"devs": [None]}, {"devs": "x"}, {"devs": [["x"]]},
@@ -212,7 +219,7 @@ class SuccessorTests(SynchronousTestCase):
     def test_next(self) -> None:
         """The next number over the old one's digest follows, also with other devices and another RSA key."""
         identity.check_successor(self.old, self.next())
-        identity.check_successor(self.old, self.next(rk_der=rsa_public("alice", "new")))
+        identity.check_successor(self.old, self.next(rk_der=rsa_public("alice", "new"), old_kids=self.old.kids))
 
     def test_numbers(self) -> None:
         """The same number, one left out and one before do not follow."""
@@ -229,10 +236,114 @@ class SuccessorTests(SynchronousTestCase):
         """Another identity does not follow, whatever it signs."""
         self.refuse(Person("alice", generation=2).keys(2, previous=self.old.digest), "identity")
 
+    def test_earlier_keys(self) -> None:
+        """A list that forgets an RSA key or makes one up does not follow: old messages would be judged by it."""
+        new = {"rk_der": rsa_public("alice", "new")}
+        twice = alice.keys(2, (1, 3), previous=self.old.digest, revoked=(9, 2), old_kids=self.old.kids, **new)
+        self.assertEqual((twice.kid, *self.old.kids), twice.kids)
+        self.refuse(self.next(**new), "forgets earlier keys")
+        self.refuse(self.next(**new, old_kids=(mallory.kid, *self.old.kids)), "forgets earlier keys")
+        self.refuse(self.next(old_kids=(*self.old.kids, mallory.kid)), "forgets earlier keys")
+
+    def test_many_keys(self) -> None:
+        """Of more than a hundred RSA keys the oldest are forgotten, and the list still follows."""
+        many = tuple(f"{number:032x}" for number in range(MAX_KIDS - 1))
+        old = alice.keys(1, (1, 2), revoked=(9,), old_kids=many)
+        self.assertEqual((alice.kid, *many), old.kids)
+        new = self.next(previous=old.digest, rk_der=rsa_public("alice", "new"), old_kids=old.kids)
+        identity.check_successor(old, new)
+        self.assertEqual((MAX_KIDS, many[-2]), (len(new.kids), new.kids[-1]))
+
+    def test_device_gone(self) -> None:
+        """A device is not simply left out: it is revoked, so that everybody knows."""
+        self.refuse(self.next(revoked=(9,)), "gone without being revoked")
+
     def test_revoked_device_back(self) -> None:
         """A list that forgets a revocation does not follow, with the device in force again or not."""
         self.refuse(self.next(revoked=()), "revoked")
         self.refuse(self.next(devices=(1, 9), revoked=(2,)), "revoked")
+
+
+class PastTests(BundleCase):
+    """Tests for the certificates of devices that are in force no more."""
+
+    former = Person("alice", generation=2)
+
+    def test_revoked_device(self) -> None:
+        """A revoked device is known by its certificate, but not in force."""
+        keys = alice.keys(2, (2,), previous="aa" * 32, revoked=(1,), past=[alice.certificate(1)])
+        self.assertEqual(({alice.dev(2)}, {alice.dev(1)}), (set(keys.devices), set(keys.revoked)))
+        self.assertEqual({alice.dev(number): alice.vouched(number) for number in (1, 2)}, keys.known)
+
+    def test_earlier_identity(self) -> None:
+        """A device of an earlier identity of that name is known as that one's: the pins say what it is worth."""
+        keys = alice.keys(past=[self.former.certificate()])
+        self.assertEqual(self.former.ik, keys.known[self.former.dev()].ik)
+        self.assertEqual({alice.dev()}, set(keys.devices))
+
+    def test_still_in_force(self) -> None:
+        """A device that was never removed is no past one, nor is one that nobody revoked."""
+        for number in (1, 2):
+            self.refuse(alice.bundle(past=[alice.certificate(number)]))
+
+    def test_verified_like_the_others(self) -> None:
+        """Both signatures, name and server count there too."""
+        good = alice.certificate(3)
+        for wrong in (
+            replace(good, ik_sig=bytes(64)), replace(good, dk_sig=good.ik_sig), mallory.certificate(),
+            Person("alice", generation=2, srv=OTHER_SRV).certificate(), replace(good, cert=good.cert + b" "),
+        ):  # fmt: skip
+            self.refuse(alice.bundle(2, previous="aa" * 32, revoked=(3,), past=[wrong]))
+        verified = identity.verify_bundle(
+            alice.bundle(2, previous="aa" * 32, revoked=(3,), past=[good]), srv=SRV, user="alice"
+        )
+        self.assertIn(alice.dev(3), verified.known)
+
+    def test_no_key_of_a_device_in_force(self) -> None:
+        """An earlier identity's certificate for a device key in force does not take that device's place."""
+        shared = identity.certify_device(
+            identity=self.former.identity, device=alice.device(), srv=SRV, user="alice", name="x", created=1
+        )
+        self.refuse(alice.bundle(past=[shared]))
+
+
+class CertificateTests(SynchronousTestCase):
+    """Tests for single certificates."""
+
+    def test_what_it_says(self) -> None:
+        """A verified certificate says whose device it is; a stored one says the same without being verified again."""
+        good = alice.certificate(2)
+        expected = Device("alice", alice.ik, alice.dev(2), p.ed25519_public(alice.device(2)), "device 2", NOW + 2)
+        self.assertEqual(expected, identity.verify_certificate(good, srv=SRV))
+        self.assertEqual(expected, identity.verify_certificate(good, srv=SRV, user="alice"))
+        self.assertEqual(expected, identity.device_of(replace(good, ik_sig=b"", dk_sig=b"")))
+
+    def test_refused(self) -> None:
+        """Another name or server than asked for, and any wrong signature, are refused."""
+        good = alice.certificate()
+        self.assertRaises(InvalidKey, identity.verify_certificate, good, srv=SRV, user="bob")
+        self.assertRaises(InvalidKey, identity.verify_certificate, good, srv=OTHER_SRV)
+        for wrong in (replace(good, ik_sig=good.dk_sig), replace(good, dk_sig=good.ik_sig)):
+            self.assertRaises(InvalidKey, identity.verify_certificate, wrong, srv=SRV)
+
+    def test_names(self) -> None:
+        """A device's name is printable ASCII without quotes and backslashes, so that it has one spelling."""
+        for name in ("", "x" * 64, "Alice's laptop (home) ~!", " "):
+            self.assertEqual(name, identity.verify_certificate(self.named(name), srv=SRV).name)
+        for name in ("x" * 65, 'a"b', "a\\b", "é", "a\n", "\x7f", "\x1b[2J"):
+            self.assertRaises(InvalidKey, identity.verify_certificate, self.named(name), srv=SRV)
+
+    @staticmethod
+    def named(name: str) -> SignedCertificate:
+        """A certificate of a device with that name."""
+        return identity.certify_device(
+            identity=alice.identity, device=alice.device(), srv=SRV, user="alice", name=name, created=0
+        )
+
+    def test_list_version(self) -> None:
+        """Number and digest of a stored list."""
+        bundle = alice.bundle(2, previous="aa" * 32)
+        self.assertEqual((2, hashlib.sha256(bundle.list).hexdigest()), identity.list_version(bundle))
 
 
 class StoredDeviceKeyTests(SynchronousTestCase):
@@ -240,7 +351,7 @@ class StoredDeviceKeyTests(SynchronousTestCase):
 
     def test_devices_in_force(self) -> None:
         """It finds the key of each device in force, and none of others."""
-        bundle = alice.bundle(2, (1, 2), previous="aa", revoked=(3,))
+        bundle = alice.bundle(2, (1, 2), previous="aa" * 32, revoked=(3,))
         for number in (1, 2):
             found = identity.stored_device_key(bundle, alice.dev(number))
             self.assertEqual(p.ed25519_public(alice.device(number)), found)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.crypto import primitives as p
 from securechat.crypto.keystore import Keystore, ProfileKeys, RecordSealer, Slot, make_box, make_slot
 from securechat.errors import InvalidKey, WrongSecret
-from tests.doubles import SRV, Person, flipped, load_checked_before, rsa_key, signing_key
+from tests.cast import SRV, Person, flipped, load_checked_before, rsa_key, signing_key
 
 DATA_KEY = b"d" * 32
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32

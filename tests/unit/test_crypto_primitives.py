@@ -1,11 +1,10 @@
-"""Tests for labels, signatures, key checks and strict parsing: published vectors first, then hostile input."""
+"""Tests for labels, signatures and key checks: published vectors first, then hostile input."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.crypto import primitives as p
 from securechat.crypto.backup import code_key
 from securechat.errors import InvalidKey, WrongSecret
-from tests.doubles import figures, flipped, rsa_key, rsa_public, signing_key
+from tests.cast import figures, flipped, rsa_key, rsa_public, signing_key
 
 MLS = b"MLS 1.0 "
 unhex = bytes.fromhex
@@ -391,7 +390,7 @@ class Base64Tests(SynchronousTestCase):
         for text in ("QQ==", "QR", "QUJ", "Q", "QQ\n", "+/8", "Q Q", "QUJD=", "é"):
             self.assertRaises(InvalidKey, p.unb64url, text)
 
-    @settings(max_examples=50, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None, derandomize=True)
     @given(st.text("ABCQRZabz019+/-_= \n", max_size=12))
     def test_one_text_for_any_bytes(self, text: str) -> None:
         """Whatever decodes encodes to the same text."""
@@ -402,127 +401,7 @@ class Base64Tests(SynchronousTestCase):
                 continue
             self.assertEqual(text, encode(data))
 
-
-class StrictJSONTests(SynchronousTestCase):
-    """Tests for `strict_json`."""
-
-    SPEC: dict[str, Any] = {"n": int, "s": str, "l": list}
-    GOOD = b'{"n":1,"s":"x","l":[]}'
-
-    def refuse(self, *documents: bytes | str) -> None:
-        """Each of these is refused, and without a word of what it said beyond a field's name."""
-        for document in documents:
-            data = document.encode() if isinstance(document, str) else document
-            error = self.assertRaises(InvalidKey, p.strict_json, data, self.SPEC)
-            self.assertLess(len(str(error)), 80)
-
-    def test_good(self) -> None:
-        """A good object is parsed, in any order and with white space."""
-        for text in (self.GOOD, b' {"l": [], "s": "x",\n"n": 1 }\n'):
-            self.assertEqual({"n": 1, "s": "x", "l": []}, p.strict_json(text, self.SPEC))
-
-    def test_round_trip(self) -> None:
-        """What `signed_json` writes is strict, whatever the strings in it; and is ASCII."""
-        fields = {"n": 2**53 - 1, "s": 'é"\\\n\u2028😀', "l": ["[{", "}]"][:0]}
-        self.assertTrue(p.signed_json(fields).isascii())
-        self.assertEqual(fields, p.strict_json(p.signed_json(fields), self.SPEC))
-
-    def test_numbers(self) -> None:
-        """No floats in any spelling, no bool for int, nothing below 0 or above 2**53 - 1."""
-        wrong = ("1.0", "1e3", "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "true", "false", "null", "-1", "-0")
-        numbers = (*wrong, str(2**53), str(2**64), "9" * 5000, "-" + "9" * 5000, "01", "+1", "0x1", '"1"', "[]", "{}")
-        self.refuse(*(f'{{"n":{number},"s":"x","l":[]}}' for number in numbers))
-        for number in (0, 2**53 - 1):
-            self.assertEqual(number, p.strict_json(b'{"n":%d,"s":"x","l":[]}' % number, self.SPEC)["n"])
-
-    def test_numbers_inside_lists(self) -> None:
-        """Floats and constants are refused wherever they are."""
-        self.refuse(*(f'{{"n":1,"s":"x","l":[{number}]}}' for number in ("1.0", "NaN", "1e999", "-1", str(2**53))))
-
-    def test_types(self) -> None:
-        """Each field has exactly its type."""
-        self.refuse(b'{"n":1,"s":1,"l":[]}', b'{"n":1,"s":"x","l":{}}', b'{"n":1,"s":["x"],"l":[]}')
-        self.refuse(b'{"n":1,"s":null,"l":[]}', b'{"n":1,"s":true,"l":[]}')
-
-    def test_key_set(self) -> None:
-        """A missing key and one too many are refused."""
-        self.refuse(b'{"n":1,"s":"x"}', b'{"n":1,"s":"x","l":[],"m":1}', b"{}")
-
-    def test_duplicates(self) -> None:
-        """A key given twice is refused, also by an escape, and inside a list."""
-        self.refuse(b'{"n":1,"n":1,"s":"x","l":[]}', b'{"n":1,"\\u006e":1,"s":"x","l":[]}')
-        self.refuse(b'{"n":1,"s":"x","l":[{"a":1,"a":2}]}')
-
-    def test_encodings(self) -> None:
-        """Only ASCII bytes: no BOM, no UTF-16 or UTF-32, no UTF-8 beyond ASCII, no stray bytes."""
-        text = self.GOOD.decode()
-        self.refuse(*(text.encode(name) for name in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")))
-        self.refuse('{"n":1,"s":"é","l":[]}', b'{"n":1,"s":"\xff","l":[]}', b'{"n":1,"s":"\xed\xa0\x80","l":[]}')
-
-    def test_lone_surrogates(self) -> None:
-        """A string that is no text is refused: it could not be written down again."""
-        self.refuse(b'{"n":1,"s":"\\ud800","l":[]}', b'{"n":1,"s":"\\udc00\\ud800","l":[]}')
-        self.refuse(b'{"n":1,"s":"x","l":["\\udfff"]}')
-
-    def test_depth(self) -> None:
-        """What nests too deep is refused before it is parsed, however deep."""
-        self.assertEqual([[[]]], p.strict_json(b'{"n":1,"s":"x","l":[[[]]]}', self.SPEC)["l"])
-        self.refuse(b'{"n":1,"s":"x","l":[[[[]]]]}', b"[" * 100_000, b'{"n":' * 100_000)
-        self.refuse(b'{"n":1,"s":"x","l":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
-
-    def test_not_objects(self) -> None:
-        """Other JSON, no JSON, and more than one value are refused."""
-        self.refuse(b"", b" ", b"[]", b'"x"', b"1", b"null", self.GOOD + self.GOOD, self.GOOD + b"x", self.GOOD[:-1])
-        self.refuse(self.GOOD + b"\0", b"\0" + self.GOOD, b"{'n':1}", self.GOOD.replace(b"]", b",]"))
-
-    def test_control_characters(self) -> None:
-        """A raw control character inside a string is refused, as JSON says."""
-        self.refuse(b'{"n":1,"s":"a\nb","l":[]}', b'{"n":1,"s":"a\0b","l":[]}')
-
-    @settings(max_examples=80, deadline=None, database=None)
-    @given(
-        st.one_of(
-            st.binary(max_size=60),
-            st.text('{}[]",:0123456789.eE+-nsltrufa\\ud8', max_size=60).map(str.encode),
-        )
-    )
-    def test_arbitrary_bytes(self, data: bytes) -> None:
-        """Whatever comes, it is refused as `InvalidKey` or means what plain JSON says."""
-        try:
-            fields = p.strict_json(data, self.SPEC)
-        except InvalidKey:
-            return
-        self.assertEqual(json.loads(data), fields)
-
-    @settings(max_examples=50, deadline=None, database=None)
-    @given(st.data())
-    def test_mutations(self, data: st.DataObject) -> None:
-        """A good object with some bytes changed is refused, or still strict."""
-        text = bytearray(self.GOOD)
-        for _ in range(data.draw(st.integers(1, 3))):
-            at = data.draw(st.integers(0, len(text) - 1))
-            text[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
-            if not text:
-                break
-        try:
-            fields = p.strict_json(bytes(text), self.SPEC)
-        except InvalidKey:
-            return
-        self.assertEqual([int, str, list], [type(fields[name]) for name in "nsl"])
-
-
-class CanonicalFormTests(SynchronousTestCase):
-    """Tests for `signed_json`."""
-
-    def test_exact_bytes(self) -> None:
-        """Compact, in the order given, ASCII."""
-        self.assertEqual(b'{"b":1,"a":"\\u00e9"}', p.signed_json({"b": 1, "a": "é"}))
-
-    def test_no_nan(self) -> None:
-        """It never writes what is not JSON."""
-        self.assertRaises(ValueError, p.signed_json, {"a": float("nan")})
-
-    def test_base64_is_the_standard_one(self) -> None:
+    def test_alphabets(self) -> None:
         """Both alphabets are those of RFC 4648."""
         data = bytes(range(256))
         self.assertEqual(base64.b64encode(data).decode(), p.b64(data))

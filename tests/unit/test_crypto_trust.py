@@ -1,23 +1,55 @@
-"""Tests for pins: which identity belongs to which name, as one account has seen it."""
+"""Tests for pins: which identity belongs to which name, as one account has seen it; and for how people compare them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import product
+from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.crypto import primitives as p
-from securechat.crypto.trust import Finding, Pin, PinStore, TrustState
+from securechat.crypto.trust import (
+    Finding,
+    Pin,
+    PinStore,
+    Sighting,
+    Source,
+    TrustState,
+    half_fingerprint,
+    identity_hash,
+    safety_bytes,
+    safety_number,
+)
 from securechat.errors import InvalidKey
-from tests.doubles import Person
+from tests.cast import SRV, Person
 
 bob, impostor, third = (Person("bob", generation=number) for number in (1, 2, 3))
-FIRST, SECOND, THIRD = bob.keys(1), bob.keys(2), bob.keys(3)
-FORK = bob.keys(2, (1, 2), previous=FIRST.digest)
+THEIRS: Final = (Source.INVITE, Source.ROOM, Source.DIRECTORY)  # anybody's word but the owner's
 
 
-class PinStoreTests(SynchronousTestCase):
-    """Tests for `PinStore`."""
+def list_digest(version: int, person: Person = bob) -> str:
+    """The digest of somebody's list of that number."""
+    return p.digest("list", person.ik, b"%d" % version).hex()
+
+
+def seen(version: int = 2, person: Person = bob, *, digest: str = "", kids: tuple[str, ...] = ("k",)) -> Sighting:
+    """An identity seen with its list of that number."""
+    return Sighting(person.user, person.ik, version, digest or list_digest(version, person), kids)
+
+
+def pin_of(sighting: Sighting, when: int = 5, **changes: object) -> Pin:
+    """The pin that a first sighting makes."""
+    made = Pin(sighting.ik, when, sighting.version, sighting.digest, kids=sighting.kids)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+FIRST, SECOND, THIRD = seen(1), seen(2), seen(3)
+
+
+class PinCase(SynchronousTestCase):
+    """What these tests share: a store that notes what it saves."""
 
     def setUp(self) -> None:
         self.saved: list[tuple[str, Pin]] = []
@@ -29,108 +61,288 @@ class PinStoreTests(SynchronousTestCase):
         assert pin is not None
         return pin
 
+    def holding(self, pin: Pin | None) -> PinStore:
+        """A store that holds this pin of bob's, and has saved nothing yet."""
+        self.setUp()
+        self.pins = PinStore({} if pin is None else {"bob": pin}, lambda user, pin: self.saved.append((user, pin)))
+        return self.pins
+
+
+# What is held before: bob's second list, in each state. Then what is seen, and what comes of it: the finding (! where
+# it is refused), the state, whose identity is pinned (b: bob's, i: the impostor's), its list's number, what is claimed.
+TRANSITIONS: Final = """
+    before             source      who  list    finding     state     ik ver claimed
+    none               invite      b    any     first       tofu      b  any -
+    none               room        b    any     first       tofu      b  any -
+    none               directory   b    any     first       tofu      b  any -
+    none               owner       b    any     first       tofu      b  any -
+    none               verified    b    any     first       verified  b  any -
+
+    tofu               invite      b    older   same        tofu      b  2   -
+    tofu               room        b    older   same        tofu      b  2   -
+    tofu               directory   b    older   !           tofu      b  2   -
+    tofu               owner       b    older   same        tofu      b  2   -
+    tofu               verified    b    older   same        verified  b  2   -
+    tofu               invite      b    same    same        tofu      b  2   -
+    tofu               room        b    same    same        tofu      b  2   -
+    tofu               directory   b    same    same        tofu      b  2   -
+    tofu               owner       b    same    same        tofu      b  2   -
+    tofu               verified    b    same    same        verified  b  2   -
+    tofu               invite      b    newer   newer_list  tofu      b  3   -
+    tofu               room        b    newer   newer_list  tofu      b  3   -
+    tofu               directory   b    newer   newer_list  tofu      b  3   -
+    tofu               owner       b    newer   same        tofu      b  3   -
+    tofu               verified    b    newer   same        verified  b  3   -
+    tofu               invite      b    twin    !           tofu      b  2   -
+    tofu               room        b    twin    !           tofu      b  2   -
+    tofu               directory   b    twin    !           tofu      b  2   -
+    tofu               invite      i    any     changed     changed   b  2   i
+    tofu               room        i    any     changed     changed   b  2   i
+    tofu               directory   i    any     changed     changed   b  2   i
+    tofu               owner       i    any     changed     tofu      i  any -
+    tofu               verified    i    any     changed     verified  i  any -
+
+    verified           invite      b    older   same        verified  b  2   -
+    verified           room        b    older   same        verified  b  2   -
+    verified           directory   b    older   !           verified  b  2   -
+    verified           owner       b    older   same        verified  b  2   -
+    verified           verified    b    older   same        verified  b  2   -
+    verified           invite      b    same    same        verified  b  2   -
+    verified           room        b    same    same        verified  b  2   -
+    verified           directory   b    same    same        verified  b  2   -
+    verified           owner       b    same    same        verified  b  2   -
+    verified           verified    b    same    same        verified  b  2   -
+    verified           invite      b    newer   newer_list  verified  b  3   -
+    verified           room        b    newer   newer_list  verified  b  3   -
+    verified           directory   b    newer   newer_list  verified  b  3   -
+    verified           owner       b    newer   same        verified  b  3   -
+    verified           verified    b    newer   same        verified  b  3   -
+    verified           invite      b    twin    !           verified  b  2   -
+    verified           room        b    twin    !           verified  b  2   -
+    verified           directory   b    twin    !           verified  b  2   -
+    verified           invite      i    any     changed     changed   b  2   i
+    verified           room        i    any     changed     changed   b  2   i
+    verified           directory   i    any     changed     changed   b  2   i
+    verified           owner       i    any     changed     tofu      i  any -
+    verified           verified    i    any     changed     verified  i  any -
+
+    changed            invite      b    older   same        changed   b  2   t
+    changed            room        b    older   same        changed   b  2   t
+    changed            directory   b    older   !           changed   b  2   t
+    changed            owner       b    older   same        tofu      b  2   -
+    changed            verified    b    older   same        verified  b  2   -
+    changed            invite      b    same    same        changed   b  2   t
+    changed            room        b    same    same        changed   b  2   t
+    changed            directory   b    same    same        tofu      b  2   -
+    changed            owner       b    same    same        tofu      b  2   -
+    changed            verified    b    same    same        verified  b  2   -
+    changed            invite      b    newer   newer_list  changed   b  3   t
+    changed            room        b    newer   newer_list  changed   b  3   t
+    changed            directory   b    newer   newer_list  tofu      b  3   -
+    changed            owner       b    newer   same        tofu      b  3   -
+    changed            verified    b    newer   same        verified  b  3   -
+    changed            invite      b    twin    !           changed   b  2   t
+    changed            room        b    twin    !           changed   b  2   t
+    changed            directory   b    twin    !           changed   b  2   t
+    changed            invite      i    any     changed     changed   b  2   i
+    changed            room        i    any     changed     changed   b  2   i
+    changed            directory   i    any     changed     changed   b  2   i
+    changed            owner       i    any     changed     tofu      i  any -
+    changed            verified    i    any     changed     verified  i  any -
+
+    verified+changed   invite      b    older   same        changed   b  2   t
+    verified+changed   room        b    older   same        changed   b  2   t
+    verified+changed   directory   b    older   !           changed   b  2   t
+    verified+changed   owner       b    older   same        verified  b  2   -
+    verified+changed   verified    b    older   same        verified  b  2   -
+    verified+changed   invite      b    same    same        changed   b  2   t
+    verified+changed   room        b    same    same        changed   b  2   t
+    verified+changed   directory   b    same    same        verified  b  2   -
+    verified+changed   owner       b    same    same        verified  b  2   -
+    verified+changed   verified    b    same    same        verified  b  2   -
+    verified+changed   invite      b    newer   newer_list  changed   b  3   t
+    verified+changed   room        b    newer   newer_list  changed   b  3   t
+    verified+changed   directory   b    newer   newer_list  verified  b  3   -
+    verified+changed   owner       b    newer   same        verified  b  3   -
+    verified+changed   verified    b    newer   same        verified  b  3   -
+    verified+changed   invite      b    twin    !           changed   b  2   t
+    verified+changed   room        b    twin    !           changed   b  2   t
+    verified+changed   directory   b    twin    !           changed   b  2   t
+    verified+changed   invite      i    any     changed     changed   b  2   i
+    verified+changed   room        i    any     changed     changed   b  2   i
+    verified+changed   directory   i    any     changed     changed   b  2   i
+    verified+changed   owner       i    any     changed     tofu      i  any -
+    verified+changed   verified    i    any     changed     verified  i  any -
+"""
+LISTS: Final = {"older": 1, "same": 2, "newer": 3, "twin": 2}
+PEOPLE: Final = {"b": bob, "i": impostor, "t": third}
+
+
+class TransitionTests(PinCase):
+    """The table above, held against `PinStore.consider`."""
+
+    @staticmethod
+    def before(state: str) -> Pin | None:
+        """What is held."""
+        if state == "none":
+            return None
+        return pin_of(
+            SECOND, verified="verified" in state, claimed=third.ik if "changed" in state else None
+        )  # fmt: skip
+
+    def rows(self) -> list[list[str]]:
+        """Of the table; a row for any list stands for three."""
+        rows = []
+        for line in TRANSITIONS.strip().splitlines()[1:]:
+            if words := line.split():
+                rows += [[*words[:3], name, *words[4:]] for name in (LISTS if words[3] == "any" else [words[3]])]
+        return rows
+
+    def test_whole(self) -> None:
+        """The table has every state, source, identity and list."""
+        known = {(row[0], row[1]) for row in self.rows()}
+        states = ("none", "tofu", "verified", "changed", "verified+changed")
+        self.assertEqual(set(product(states, (source.name.lower() for source in Source))), known)
+        for state, source in product(states[1:], Source):
+            lists = {(row[2], row[3]) for row in self.rows() if row[:2] == [state, source.name.lower()]}
+            expected = {(who, name) for who, name in product("bi", LISTS)}
+            if source not in THEIRS:
+                expected -= {("b", "twin")}  # the owner's word is about an identity: the list stays
+            self.assertEqual(expected, lists)
+
+    def test_every_transition(self) -> None:
+        """Every row comes out as it says; and what is refused or the same writes nothing more than it must."""
+        for row in self.rows():
+            state, source, who, name, finding, after, ik, version, claimed = row
+            twin = "0" * 64 if name == "twin" and who == "b" and state != "none" else ""
+            pins = self.holding(self.before(state))
+            sighting = seen(LISTS[name], PEOPLE[who], digest=twin)
+            try:
+                got = pins.consider(sighting, 9, Source[source.upper()]).value
+            except InvalidKey:
+                got = "!"
+                self.assertEqual([], self.saved, row)
+            pin = self.pinned()
+            self.assertEqual(finding, got, row)
+            self.assertEqual(
+                (after, PEOPLE[ik].ik, LISTS[name] if version == "any" else int(version)),
+                (pin.state, pin.ik, pin.version),
+                row,
+            )
+            self.assertEqual(None if claimed == "-" else PEOPLE[claimed].ik, pin.claimed, row)
+            self.assertEqual(list_digest(pin.version, PEOPLE[ik]), pin.digest, row)
+            if pin != self.before(state):
+                self.assertEqual(("bob", pin), self.saved[-1], row)
+
+    def test_twin_by_the_owners_word(self) -> None:
+        """The owner's word is about an identity: of two lists with one number the one seen first stays."""
+        for source in (Source.OWNER, Source.VERIFIED):
+            self.holding(pin_of(SECOND)).consider(seen(2, digest="0" * 64), 9, source)
+            self.assertEqual(list_digest(2), self.pinned().digest)
+
+
+class PinStoreTests(PinCase):
+    """Tests for `PinStore`, beyond single steps."""
+
     def test_first_contact(self) -> None:
-        """The first identity seen for a name is pinned, with its list and when."""
-        self.assertEqual(Finding.FIRST, self.pins.consider(FIRST, 5))
-        self.assertEqual(Pin(bob.ik, 5, 1, FIRST.digest), self.pinned())
-        self.assertEqual(TrustState.TOFU, self.pinned().state)
-        self.assertEqual([("bob", self.pinned())], self.saved)
+        """The first identity seen for a name is pinned, with its list, when, by whom, and its keys."""
+        for source in Source:
+            pins = self.holding(None)
+            self.assertEqual(Finding.FIRST, pins.consider(FIRST, 5, source))
+            verified = source is Source.VERIFIED
+            self.assertEqual(pin_of(FIRST, source=source.value, verified=verified), self.pinned())
+            self.assertEqual([("bob", self.pinned())], self.saved)
+
+    def test_of_keys(self) -> None:
+        """What verified keys say of an identity."""
+        keys = bob.keys()
+        self.assertEqual(("bob", bob.ik, 1, keys.digest, (bob.kid,)), Sighting.of(keys))
 
     def test_first_contact_at_a_later_list(self) -> None:
         """A first contact may be with any list; none before that one is taken afterwards."""
-        self.assertEqual(Finding.FIRST, self.pins.consider(THIRD, 5))
-        self.assertRaises(InvalidKey, self.pins.consider, SECOND, 6)
+        self.pins.consider(THIRD, 5, Source.DIRECTORY)
+        self.assertRaises(InvalidKey, self.pins.consider, SECOND, 6, Source.DIRECTORY)
 
-    def test_same(self) -> None:
-        """What is known already changes nothing, and nothing is written."""
-        self.pins.consider(FIRST, 5)
-        self.assertEqual(Finding.SAME, self.pins.consider(FIRST, 9))
-        self.assertEqual(1, len(self.saved))
-        self.assertEqual(5, self.pinned().first_seen)
+    def test_same_writes_nothing(self) -> None:
+        """What is known already is not written again, whoever says it."""
+        self.holding(pin_of(SECOND))
+        for source in THEIRS:
+            self.pins.consider(SECOND, 9, source)
+        self.assertEqual([], self.saved)
 
-    def test_newer_list(self) -> None:
-        """A newer list of the same identity is taken, and may leave numbers out."""
-        self.pins.consider(FIRST, 5)
-        self.assertEqual(Finding.NEWER_LIST, self.pins.consider(THIRD, 9))
-        self.assertEqual(Pin(bob.ik, 5, 3, THIRD.digest), self.pinned())
-        self.assertEqual(TrustState.TOFU, self.pinned().state)
-
-    def test_never_back(self) -> None:
-        """An older list is refused, and the pin stays."""
-        self.pins.consider(SECOND, 5)
-        before = self.pinned()
-        self.assertRaises(InvalidKey, self.pins.consider, FIRST, 9)
-        self.assertEqual(before, self.pinned())
-        self.assertEqual(1, len(self.saved))
-
-    def test_two_lists_with_one_number(self) -> None:
-        """Two lists with one number are refused, either way round, and the pin stays."""
-        self.pins.consider(SECOND, 5)
-        before = self.pinned()
-        error = self.assertRaises(InvalidKey, self.pins.consider, FORK, 9)
-        self.assertIn("two different device lists of bob", str(error))
-        self.assertEqual(before, self.pinned())
-        self.assertEqual(Finding.SAME, self.pins.consider(SECOND, 9))
-
-    def test_changed(self) -> None:
-        """Another identity for a pinned name makes it changed; what was trusted stays trusted."""
-        self.pins.consider(SECOND, 5)
-        self.assertEqual(Finding.CHANGED, self.pins.consider(impostor.keys(), 9))
-        self.assertEqual(Pin(bob.ik, 5, 2, SECOND.digest, claimed=impostor.ik), self.pinned())
-        self.assertEqual(TrustState.CHANGED, self.pinned().state)
+    def test_refused_in_words(self) -> None:
+        """Two lists with one number, and an older one, are refused in words that say so."""
+        self.holding(pin_of(SECOND))
+        twin = self.assertRaises(InvalidKey, self.pins.consider, seen(2, digest="0" * 64), 9, Source.DIRECTORY)
+        self.assertIn("two different device lists of bob", str(twin))
+        older = self.assertRaises(InvalidKey, self.pins.consider, FIRST, 9, Source.DIRECTORY)
+        self.assertIn("an older device list of bob", str(older))
 
     def test_changed_is_saved_once(self) -> None:
         """The same claim again is found again, but not written again; another claim is."""
-        self.pins.consider(SECOND, 5)
-        for keys in (impostor.keys(), impostor.keys(), third.keys(), third.keys()):
-            self.assertEqual(Finding.CHANGED, self.pins.consider(keys, 9))
-        self.assertEqual(3, len(self.saved))
-        self.assertEqual(third.ik, self.pinned().claimed)
+        self.holding(pin_of(SECOND))
+        for person in (impostor, impostor, third, third):
+            self.assertEqual(Finding.CHANGED, self.pins.consider(seen(1, person), 9, Source.DIRECTORY))
+        self.assertEqual([impostor.ik, third.ik], [pin.claimed for _, pin in self.saved])
 
-    def test_only_trust_accepts_a_change(self) -> None:
-        """However often a new identity is shown, also with newer lists, it is never taken by itself."""
-        self.pins.consider(FIRST, 5)
-        for version in (1, 2, 3):
-            self.assertEqual(Finding.CHANGED, self.pins.consider(impostor.keys(version), 9))
+    def test_only_the_owner_accepts_a_change(self) -> None:
+        """However often a new identity is shown, by whomever and with whatever list, it is never taken by itself."""
+        self.holding(pin_of(FIRST))
+        for version, source in product((1, 2, 3), THEIRS):
+            self.assertEqual(Finding.CHANGED, self.pins.consider(seen(version, impostor), 9, source))
         self.assertEqual(bob.ik, self.pinned().ik)
-
-    def test_back_to_the_old_identity(self) -> None:
-        """Where the server is back at the trusted identity, the claim is dropped."""
-        self.pins.consider(SECOND, 5)
-        self.pins.consider(impostor.keys(), 9)
-        self.assertEqual(Finding.SAME, self.pins.consider(SECOND, 10))
-        self.assertEqual(Pin(bob.ik, 5, 2, SECOND.digest), self.pinned())
-        self.assertEqual(("bob", self.pinned()), self.saved[-1])
-
-    def test_back_with_a_newer_list(self) -> None:
-        """The same, with a list newer than the one known."""
-        self.pins.consider(SECOND, 5)
-        self.pins.consider(impostor.keys(), 9)
-        self.assertEqual(Finding.NEWER_LIST, self.pins.consider(THIRD, 10))
-        self.assertEqual(Pin(bob.ik, 5, 3, THIRD.digest), self.pinned())
-        self.assertEqual(("bob", self.pinned()), self.saved[-1])
 
     def test_back_with_an_older_list(self) -> None:
         """A change in between does not make an older list acceptable."""
-        self.pins.consider(SECOND, 5)
-        self.pins.consider(impostor.keys(), 9)
-        self.assertRaises(InvalidKey, self.pins.consider, FIRST, 10)
+        self.holding(pin_of(SECOND))
+        self.pins.consider(seen(1, impostor), 9, Source.DIRECTORY)
+        self.assertRaises(InvalidKey, self.pins.consider, FIRST, 10, Source.DIRECTORY)
         self.assertEqual(TrustState.CHANGED, self.pinned().state)
 
-    def test_trust(self) -> None:
-        """By its owner's word a new identity is pinned, with its own list number, however low."""
-        self.pins.consider(THIRD, 5)
-        self.pins.consider(impostor.keys(), 9)
-        self.pins.trust(impostor.keys(), 11)
-        self.assertEqual(Pin(impostor.ik, 11, 1, impostor.keys().digest), self.pinned())
-        self.assertEqual(Finding.SAME, self.pins.consider(impostor.keys(), 12))
-        self.assertEqual(Finding.CHANGED, self.pins.consider(THIRD, 13))
+    def test_verified_again(self) -> None:
+        """Who was verified and changed is verified again by a comparison and nothing else."""
+        self.pins.consider(SECOND, 5, Source.VERIFIED)
+        self.assertEqual(TrustState.VERIFIED, self.pinned().state)
+        self.pins.consider(seen(1, impostor), 9, Source.DIRECTORY)
+        self.assertEqual((TrustState.CHANGED, True), (self.pinned().state, self.pinned().verified))
+        self.pins.consider(seen(1, impostor), 10, Source.OWNER)
+        self.assertEqual((TrustState.TOFU, False), (self.pinned().state, self.pinned().verified))
+        for source in (*THEIRS, Source.OWNER):
+            self.pins.consider(seen(1, impostor), 11, source)
+            self.assertEqual(TrustState.TOFU, self.pinned().state)
+        self.pins.consider(seen(1, impostor), 12, Source.VERIFIED)
+        self.assertEqual(TrustState.VERIFIED, self.pinned().state)
+
+    def test_trusted_starts_anew(self) -> None:
+        """By its owner's word a new identity is pinned as first seen now, with its own list, however low.
+
+        The one before is remembered: old messages are by it.
+        """
+        self.holding(pin_of(THIRD, verified=True))
+        self.pins.consider(seen(1, impostor), 9, Source.DIRECTORY)
+        self.pins.consider(seen(1, impostor), 11, Source.OWNER)
+        earlier = (THIRD.ik,)
+        self.assertEqual(pin_of(seen(1, impostor), 11, source=Source.OWNER.value, earlier=earlier), self.pinned())
+        self.assertEqual(self.pinned(), Pin.from_fields(self.pinned().to_fields()))
+        self.assertEqual(Finding.SAME, self.pins.consider(seen(1, impostor), 12, Source.DIRECTORY))
+        self.assertEqual(Finding.CHANGED, self.pins.consider(THIRD, 13, Source.DIRECTORY))
+
+    def test_keys_so_far(self) -> None:
+        """The ids of an identity's RSA keys come from its newest list; a source that knows none takes none away."""
+        self.pins.consider(seen(1, kids=()), 5, Source.ROOM)
+        self.assertEqual((), self.pinned().kids)
+        self.assertEqual(Finding.SAME, self.pins.consider(seen(1, kids=("one",)), 6, Source.DIRECTORY))
+        self.assertEqual(("one",), self.pinned().kids)
+        self.pins.consider(seen(2, kids=()), 7, Source.ROOM)
+        self.assertEqual((2, ("one",)), (self.pinned().version, self.pinned().kids))
+        self.pins.consider(seen(2, kids=("two", "one")), 8, Source.DIRECTORY)
+        self.assertEqual(("two", "one"), self.pinned().kids)
 
     def test_names_are_apart(self) -> None:
         """One name's change says nothing of another's."""
-        self.pins.consider(FIRST, 5)
-        self.pins.consider(Person("eve").keys(), 6)
-        self.pins.consider(impostor.keys(), 7)
+        self.pins.consider(FIRST, 5, Source.DIRECTORY)
+        self.pins.consider(seen(1, Person("eve")), 6, Source.DIRECTORY)
+        self.pins.consider(seen(1, impostor), 7, Source.DIRECTORY)
         self.assertEqual({"bob": TrustState.CHANGED, "eve": TrustState.TOFU}, {
             user: pin.state for user, pin in self.pins.all().items()
         })  # fmt: skip
@@ -141,27 +353,78 @@ class PinStoreTests(SynchronousTestCase):
         class DiskFullError(Exception):
             """The disk is full."""
 
-        seen: list[Pin | None] = []
+        held: list[Pin | None] = []
 
         def save(user: str, pin: Pin) -> None:
-            seen.append(pins.get(user))
+            held.append(pins.get(user))
             raise DiskFullError
 
-        old = Pin(bob.ik, 5, 1, FIRST.digest)
+        old = pin_of(FIRST)
         pins = PinStore({"bob": old}, save)
-        for keys in (SECOND, impostor.keys(), Person("eve").keys()):
-            self.assertRaises(DiskFullError, pins.consider, keys, 9)
-        self.assertRaises(DiskFullError, pins.trust, impostor.keys(), 9)
-        self.assertEqual([old, old, None, old], seen)
+        for sighting, source in (
+            (SECOND, Source.DIRECTORY), (seen(1, impostor), Source.DIRECTORY), (seen(1, Person("eve")), Source.ROOM),
+            (seen(1, impostor), Source.OWNER), (FIRST, Source.VERIFIED),
+        ):  # fmt: skip
+            self.assertRaises(DiskFullError, pins.consider, sighting, 9, source)
+        self.assertEqual([old, old, None, old, old], held)
         self.assertEqual({"bob": old}, pins.all())
 
     def test_loaded(self) -> None:
         """Pins as loaded hold as if just made, and the mapping they came in is left alone."""
-        loaded = {"bob": Pin(bob.ik, 5, 2, SECOND.digest)}
+        loaded = {"bob": pin_of(SECOND)}
         pins = PinStore(loaded, lambda user, pin: None)
-        self.assertEqual(Finding.NEWER_LIST, pins.consider(THIRD, 9))
+        self.assertEqual(Finding.NEWER_LIST, pins.consider(THIRD, 9, Source.DIRECTORY))
         self.assertEqual(2, loaded["bob"].version)
         self.assertIs(None, pins.get("nobody"))
+
+
+class ExpectTests(PinCase):
+    """Tests for identities that an invite line names."""
+
+    def test_hash(self) -> None:
+        """A line names an identity by 43 characters of base64url."""
+        self.assertRegex(identity_hash(bob.ik), r"^[A-Za-z0-9_-]{43}\Z")
+        self.assertEqual(32, len(p.unb64url(identity_hash(bob.ik))))
+
+    def test_expected(self) -> None:
+        """The identity named is pinned at first contact, as the line's, whoever shows it."""
+        for source in THEIRS:
+            pins = self.holding(None)
+            pins.expect("bob", identity_hash(bob.ik))
+            self.assertEqual(Finding.FIRST, pins.consider(FIRST, 5, source))
+            self.assertEqual(pin_of(FIRST, source="invite line"), self.pinned())
+
+    def test_another(self) -> None:
+        """Another identity is refused at first contact, by whomever and as often as it is shown, and not pinned."""
+        self.pins.expect("bob", identity_hash(bob.ik))
+        for source in (*THEIRS, *THEIRS):
+            error = self.assertRaises(InvalidKey, self.pins.consider, seen(1, impostor), 5, source)
+            self.assertIn("not the one your invite line names", str(error))
+        self.assertEqual(([], None), (self.saved, self.pins.get("bob")))
+        self.assertEqual(Finding.FIRST, self.pins.consider(FIRST, 6, Source.DIRECTORY))
+
+    def test_owners_word_stands_above(self) -> None:
+        """The owner may take another all the same; the line counts no more then."""
+        for source in (Source.OWNER, Source.VERIFIED):
+            pins = self.holding(None)
+            pins.expect("bob", identity_hash(bob.ik))
+            self.assertEqual(Finding.FIRST, pins.consider(seen(1, impostor), 5, source))
+            self.assertEqual(impostor.ik, self.pinned().ik)
+            self.assertEqual(Finding.SAME, pins.consider(seen(1, impostor), 6, Source.DIRECTORY))
+
+    def test_at_first_contact_only(self) -> None:
+        """Who is pinned already stays pinned; a change after first contact is one as ever."""
+        self.pins.expect("bob", identity_hash(bob.ik))
+        self.pins.consider(FIRST, 5, Source.ROOM)
+        self.assertEqual(Finding.CHANGED, self.pins.consider(seen(1, impostor), 6, Source.DIRECTORY))
+        self.pins.expect("bob", identity_hash(third.ik))
+        self.assertEqual(Finding.SAME, self.pins.consider(FIRST, 7, Source.DIRECTORY))
+
+    def test_other_names(self) -> None:
+        """A line says nothing of anybody else; and it can be given with the pins."""
+        pins = PinStore({}, lambda user, pin: None, {"bob": identity_hash(bob.ik)})
+        self.assertEqual(Finding.FIRST, pins.consider(seen(1, Person("eve")), 5, Source.DIRECTORY))
+        self.assertRaises(InvalidKey, pins.consider, seen(1, impostor), 5, Source.DIRECTORY)
 
 
 class PinTests(SynchronousTestCase):
@@ -170,26 +433,75 @@ class PinTests(SynchronousTestCase):
     pin = Pin(bob.ik, 5, 2, "00" * 32)
 
     def test_round_trip(self) -> None:
-        """With a claim and without, a pin comes back."""
-        for pin in (self.pin, replace(self.pin, claimed=impostor.ik)):
-            self.assertEqual(pin, Pin.from_fields(pin.to_fields()))
+        """Whatever stands in it, a pin comes back from its JSON."""
+        for changes in product(
+            (None, impostor.ik), (False, True), [source.value for source in Source], ((), ("a", "b"))
+        ):
+            pin = replace(self.pin, **dict(zip(("claimed", "verified", "source", "kids"), changes, strict=True)))
+            self.assertEqual(pin, Pin.from_fields(json.loads(json.dumps(pin.to_fields()))))
+
+    def test_earlier_pins(self) -> None:
+        """A pin of before there were sources and comparisons is one from the directory, not compared."""
+        fields = {"ik": p.b64(bob.ik), "seen": 5, "ver": 2, "digest": "00" * 32}
+        self.assertEqual(self.pin, Pin.from_fields(fields))
+        self.assertEqual((False, "directory", ()), (self.pin.verified, self.pin.source, self.pin.kids))
 
     def test_state(self) -> None:
-        """A claim is what makes it changed."""
-        self.assertEqual(TrustState.TOFU, self.pin.state)
-        self.assertEqual(TrustState.CHANGED, replace(self.pin, claimed=impostor.ik).state)
+        """A claim makes it changed, compared or not; without one it is what its owner made it."""
+        claimed, verified = replace(self.pin, claimed=impostor.ik), replace(self.pin, verified=True)
+        self.assertEqual(
+            [TrustState.TOFU, TrustState.CHANGED, TrustState.VERIFIED, TrustState.CHANGED],
+            [pin.state for pin in (self.pin, claimed, verified, replace(verified, claimed=impostor.ik))],
+        )
 
     def test_damaged(self) -> None:
         """A pin with a field missing or of a wrong kind is refused."""
         fields = self.pin.to_fields()
-        for name in fields:
+        for name in ("ik", "seen", "ver", "digest"):
             self.assertRaises(InvalidKey, Pin.from_fields, {key: fields[key] for key in fields if key != name})
         for change in ({"ik": 1}, {"ik": "?"}, {"ver": "x"}, {"ver": None}, {"claimed": "?"}, {"claimed": 1}):
             self.assertRaises(InvalidKey, Pin.from_fields, fields | change)
 
     def test_fields_are_plain(self) -> None:
-        """What is stored is strings and numbers."""
+        """What is stored is strings and numbers, and the shorter for what is not there."""
         self.assertEqual(
-            {"ik": p.b64(bob.ik), "seen": 5, "ver": 2, "digest": "00" * 32, "claimed": p.b64(impostor.ik)},
-            replace(self.pin, claimed=impostor.ik).to_fields(),
-        )
+            {"ik": p.b64(bob.ik), "seen": 5, "ver": 2, "digest": "00" * 32, "source": "directory",
+             "claimed": p.b64(impostor.ik), "verified": 1, "kids": "a b"},
+            replace(self.pin, claimed=impostor.ik, verified=True, kids=("a", "b")).to_fields(),
+        )  # fmt: skip
+        self.assertEqual({"ik", "seen", "ver", "digest", "source"}, self.pin.to_fields().keys())
+
+
+class SafetyNumberTests(SynchronousTestCase):
+    """Tests for how two people compare their identities."""
+
+    # The test vector of libsignal's numeric fingerprints, version 0.
+    KEYS = (
+        "0506863bc66d02b40d27b8d49ca7c09e9239236f9d7d25d6fcca5ce13c7064d868",
+        "05f781b6fb32fed9ba1cf2de978d4d5da28dc34046ae814402b5c0dbd96fda907b",
+    )
+    IDS = (b"+14152222222", b"+14153333333")
+    NUMBER = "300354477692869396892869876765458257569162576843440918079131"
+
+    def test_published(self) -> None:
+        """libsignal's published keys give its published number, from either side."""
+        one, other = (half_fingerprint(bytes.fromhex(key), name) for key, name in zip(self.KEYS, self.IDS, strict=True))
+        self.assertEqual(self.NUMBER, safety_number(one, other))
+        self.assertEqual(self.NUMBER, safety_number(other, one))
+
+    def test_bound_to_keys_and_names(self) -> None:
+        """Another identity on either side, or another name or server under it, gives another number."""
+        names = (f"alice@{SRV}".encode(), f"bob@{SRV}".encode(), f"bob@{'x' * 43}".encode())
+        alice = half_fingerprint(Person("alice").ik, names[0])
+        halves = [half_fingerprint(key, name) for key in (bob.ik, impostor.ik) for name in names[1:]]
+        numbers = {safety_number(alice, half) for half in halves}
+        self.assertEqual(4, len(numbers))
+        for number in numbers:
+            self.assertRegex(number, r"^[0-9]{60}\Z")
+
+    def test_order(self) -> None:
+        """The number and the code are the same whoever's half comes first, digits in the order of their text."""
+        low, high = bytes(32), b"\x00\x00\x00\x00\x01" * 6 + b"\xff\xff"
+        self.assertEqual("0" * 30 + "00001" * 6, safety_number(high, low))
+        self.assertEqual(safety_number(high, low), safety_number(low, high))
+        self.assertEqual((low + high, low + high), (safety_bytes(high, low), safety_bytes(low, high)))

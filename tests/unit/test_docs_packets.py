@@ -25,7 +25,10 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import securechat
 from securechat import link, tap
-from securechat.crypto import envelope, passwords, primitives
+from securechat.client.inbox import delivered
+from securechat.crypto import envelope, identity, passwords, primitives, reading, roomlog
+from securechat.crypto.findings import Finding
+from securechat.crypto.identity import DeviceCertificate, DeviceList, verify_bundle
 from securechat.errors import CODES, Exit
 from securechat.server import settings
 from securechat.server.session import RULES, State
@@ -97,16 +100,20 @@ def facts(name: str) -> dict[str, str]:
 
 # --- how the document writes what a struct says -----------------------------------------------------------------------
 
-ALIASES: Final = {name: alias for name, alias in vars(m).items() if typing.get_origin(alias) is typing.Annotated}
-JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", float: "number"}
+ALIASES: Final = {
+    name: alias
+    for name, alias in vars(m).items()
+    if typing.get_origin(alias) is typing.Annotated and alias not in (m.SignedHeader, m.EventBytes)
+}
+JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", float: "number", bytes: "base64"}
 REPLY_NAMES: Final = {m.Reply: "Ok", m.Failed: "error"}
 TOP: Final = "2^53 \N{MINUS SIGN} 1"
 
 
 def described(kind: Any) -> str:
     """A type as the document writes it."""
-    if kind == m.RequestId:
-        return "RequestId"
+    if kind in (m.RequestId, m.Place):
+        return "RequestId" if kind == m.RequestId else "Place"
     for name, alias in ALIASES.items():
         if kind == alias:
             return name
@@ -116,7 +123,8 @@ def described(kind: Any) -> str:
         if base is int:
             return f"integer {meta.ge} to {meta.le}"
         if base is bytes:
-            return f"base64 of at most {meta.max_length} bytes"
+            least = "at most" if meta.min_length is None else f"{meta.min_length} to"
+            return f"base64 of {least} {meta.max_length} bytes"
         least, most = meta.min_length, meta.max_length
         return f"{described(base)}, " + (f"at most {most}" if least is None else f"{least} to {most}")
     if origin in (types.UnionType, typing.Union):
@@ -140,11 +148,12 @@ def default_of(field: Any) -> str:
 
 
 def fields_of(struct: Any) -> list[list[str]]:
-    """The rows of a struct's table, without their meaning; `id` is told once for all."""
+    """The rows of a struct's table, without their meaning; the `id` of requests and replies is told once for all."""
+    common = {"id"} if issubclass(struct, (m.Request, m.Reply, m.Failed)) else set()
     return [
         [field.encode_name, described(field.type), default_of(field)]
         for field in msgspec.structs.fields(struct)
-        if field.name != "id"
+        if field.name not in common
     ]
 
 
@@ -206,7 +215,11 @@ class PacketTests(SynchronousTestCase):
     def test_types(self) -> None:
         """Each named type has its row with its JSON and its rule, and each row is a type's."""
         table = {row[0]: row[1:] for row in rows(self.sections["Types"], "type", "JSON", "rule")}
-        wanted: dict[str, list[str]] = {"RequestId": ["integer or string", f"0 to {TOP}, or at most 64 characters"]}
+        wanted: dict[str, list[str]] = {
+            "RequestId": ["integer or string", f"0 to {TOP}, or at most 64 characters"],
+            "Place": ["array of two", "a Count and a Hex256"],
+        }
+        self.assertEqual((m.Count, m.Hex256), typing.get_args(m.Place))
         for name, alias in ALIASES.items():
             if name == described(alias):  # not a second name for the same
                 base, meta = typing.get_args(alias)
@@ -226,13 +239,11 @@ class PacketTests(SynchronousTestCase):
         pattern = f"`{meta.pattern.removesuffix(chr(92) + 'Z')}$`"
         return pattern if meta.max_length is None else f"{pattern}, {meta.min_length} to {meta.max_length} characters"
 
-    def test_event_kinds(self) -> None:
-        """The kinds of `room` and the reasons of `bye` are those the server says."""
-        kinds, reasons = said_by_server()
+    def test_reasons(self) -> None:
+        """The reasons of `bye` are those the server says."""
         closing = {name for name, code in CODES.items() if code.closes and name != "internal"}
-        for name, wanted in (("Event `room`", kinds), ("Event `bye`", reasons - closing)):
-            found = re.findall(r"(?m)^\| `(\w+)` \|", self.sections[name])
-            self.assertEqual(sorted(wanted), sorted(found), name)
+        found = re.findall(r"(?m)^\| `(\w+)` \|", self.sections["Event `bye`"])
+        self.assertEqual(sorted(said_by_server() - closing), sorted(found))
 
     def test_events_known(self) -> None:
         """The client decodes every event there is."""
@@ -240,24 +251,93 @@ class PacketTests(SynchronousTestCase):
             self.assertIn(event.__struct_config__.tag, codec._EVENT_NAMES)
 
 
-def said_by_server() -> tuple[set[str], set[str]]:
-    """The kinds of room events and the reasons of good-byes, as literals in the server's source."""
-    kinds: set[str] = set()
+def said_by_server() -> set[str]:
+    """The reasons of good-byes, as literals in the server's source."""
     reasons: set[str] = set()
     for path in sorted((PACKAGE / "server").glob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call):
                 name = getattr(call.func, "attr", "")
                 named = {keyword.arg: keyword.value for keyword in call.keywords}
-                kinds |= literals(named.get("type")) if name == "RoomEvent" else set()
                 reasons |= literals(named.get("reason")) if name == "Bye" else set()
                 reasons |= literals(call.args[0]) if name == "end" and call.args else set()
-    return kinds, reasons
+    return reasons
 
 
 def literals(node: ast.AST | None) -> set[str]:
     """The string, if it is one."""
     return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+class SignedTests(SynchronousTestCase):
+    """Tests for the tables of what is signed, and of what it means."""
+
+    def setUp(self) -> None:
+        self.sections = sections(PACKETS)
+
+    def keys_in(self, heading: str) -> list[str]:
+        """The keys of an object, as its table has them."""
+        return [row[0] for row in rows(self.sections[heading], "key", "type", "value")]
+
+    def test_keys(self) -> None:
+        """Certificate, list and header have the keys of their tables, in that order."""
+        for heading, kind in (
+            ("Device certificate", DeviceCertificate),
+            ("Device list", DeviceList),
+            ("Header", envelope.Header),
+        ):
+            self.assertEqual(keys_of(kind), self.keys_in(heading), heading)
+
+    def test_events(self) -> None:
+        """Each act has its row: its kind, its keys in their order, and who may; each key has one too."""
+        heading = "Events of a room"
+        common = keys_of(roomlog.RoomEvent)
+        wanted, further = [], set()
+        for kind in typing.get_args(roomlog.AnyEvent):
+            chained = {"own": "membership", "ctl": "control"}
+            keys = keys_of(kind)[len(common) :]
+            self.assertEqual(common, keys_of(kind)[: len(common)])
+            sort = chained.get(keys[0], "")
+            own = keys[1:] if sort else keys
+            further |= set(own)
+            wanted.append([f"`{tag_of(kind)}`", sort, " ".join(f"`{key}`" for key in own), *who_may(kind)])
+        columns = "`t`", "kind", "further keys", "least role", "above", "what must hold, and what it does"
+        self.assertEqual(wanted, [row[:5] for row in rows(self.sections[heading], *columns)])
+        found = self.keys_in(heading)
+        self.assertEqual(common, found[: len(common)])
+        self.assertEqual(further, set(found[len(common) :]))
+
+    def test_findings(self) -> None:
+        """Each finding has its row, in the order of the checks, and each row is one's."""
+        yes = {True: "yes", False: "no"}
+        wanted = [[f"`{one.name}`", yes[one.shown], yes[one.alarm], one.value.text, one.value.cure] for one in Finding]
+        columns = "finding", "text shown", "sending stops", "what is said", "and what to do"
+        self.assertEqual(wanted, rows(self.sections["Judging a message"], *columns))
+
+    def test_every_finding_has_its_check(self) -> None:
+        """The numbered checks name every finding."""
+        checks = self.sections["Judging a message"].partition("| finding |")[0]
+        self.assertEqual([], [one.name for one in Finding if not re.search(rf"\b{one.name}\b", checks)])
+
+
+def keys_of(kind: Any) -> list[str]:
+    """The keys of a signed object, in their order."""
+    return ["t", *(field.encode_name for field in msgspec.structs.fields(kind))]
+
+
+def tag_of(kind: Any) -> str:
+    """The value of `t`."""
+    return str(kind.__struct_config__.tag)
+
+
+def who_may(kind: Any) -> tuple[str, str]:
+    """What an act asks of its author's role, as the document writes it."""
+    right = roomlog.RIGHTS.get(kind)
+    if right is None:
+        return "none", "no"
+    usual, narrow = (right.least(roomlog.Policy("open", who, 1)).label for who in ("member", "admin"))
+    role = usual if usual == narrow else f"{usual}; {narrow} where the policy says so"
+    return role, "yes" if right.above else "no"
 
 
 class TableTests(SynchronousTestCase):
@@ -319,16 +399,28 @@ class TableTests(SynchronousTestCase):
         """The fields of a connect line are those the code reads."""
         written = re.search(r"(?m)^securechat://\S+$", self.sections["Connect line"])
         assert written is not None
-        text = written[0].replace("PORT", "12345").replace("SERVER-ID", "i" * 43)
+        text = written[0]
+        for name, value in {
+            "PORT": "12345",
+            "SERVER-ID": "i" * 43,
+            "ROOM-ID": "a" * 64,
+            "USER:IDENTITY": f"bob:{'k' * 43}",
+        }.items():
+            text = text.replace(name, value)
         line = link.ConnectLine.parse(text)
+        self.assertEqual(("HOST", 12345, "i" * 43), (line.host.upper(), line.port, line.id))
         self.assertEqual(
-            ("HOST", 12345, "i" * 43, "CODE", "ROOM"), (line.host.upper(), line.port, line.id, line.invite, line.room)
+            ("CODE", "ROOM", "a" * 64, f"bob:{'k' * 43}"), (line.invite, line.room, line.rid, line.inviter)
         )
 
 
 def constants() -> list[tuple[str, float]]:
-    """The limits, in their order."""
-    return [(name, value) for name, value in vars(limits).items() if name.isupper()]
+    """The limits, in their order; those of what is signed last."""
+    signed = ((roomlog, "BACK MAX_TOPIC MAX_REASON"), (identity, "MAX_KIDS"), (reading, "DELAY"))
+    return [
+        *((name, value) for name, value in vars(limits).items() if name.isupper()),
+        *((name, getattr(module, name)) for module, names in signed for name in names.split()),
+    ]
 
 
 def labels(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -386,10 +478,14 @@ class ExampleTests(SynchronousTestCase):
         private = load_pem_private_key(blocks["private-key"].encode(), None)
         event = codec.decode_event(blocks["event-message-whole"].encode())
         assert isinstance(event, m.StoredMessage)
-        package = event.package
-        wrapped, kid = package.encrypted_keys["bob"], package.kids["bob"]
-        text = envelope.open_package(package.encrypted_message, wrapped, kid, {kid: private})  # type: ignore[dict-item]
-        self.assertEqual("Hello everyone!", text)
+        keys = verify_bundle(
+            msgspec.json.decode(values()["alice-keys-1"], type=m.KeyBundle),
+            srv=facts("hello-signature")["server id"],
+            user="alice",
+        )
+        message = delivered(event, json.loads(event.package.hdr)["room"], "bob")
+        examined = envelope.examine(message, keys.known[event.device], {str(message.kid): private})  # type: ignore[dict-item]
+        self.assertEqual((None, None, "Hello everyone!"), (examined.fault, examined.unread, examined.text))
 
     def test_whole_lines(self) -> None:
         """The lines of the worked package are those of the story."""
@@ -491,16 +587,10 @@ class StrangerTests(SynchronousTestCase):
         )
         self.assertEqual(listed["fingerprint"].replace(" ", ""), hashlib.sha256(ik).hexdigest())
 
-    def test_keys_of_signed_objects(self) -> None:
-        """The tables of the keys of certificate, list and backup are those of the objects."""
-        found = sections(PACKETS)
-        backup = self.opened_backup()
-        for name, value in (
-            ("Device certificate", json.loads(facts("certificate")["cert"])),
-            ("Device list", json.loads(facts("device-list")["list"])),
-            ("Sealed backup", backup),
-        ):
-            self.assertEqual(list(value), [row[0] for row in rows(found[name], "key", "type", "value")], name)
+    def test_keys_of_backup(self) -> None:
+        """The table of the keys of a backup is that of the worked one."""
+        table = rows(sections(PACKETS)["Sealed backup"], "key", "type", "value")
+        self.assertEqual(list(self.opened_backup()), [row[0] for row in table])
 
     def test_login_proof(self) -> None:
         """A device over a connection."""
@@ -511,6 +601,67 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(table["content"], content.hex())
         device = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(table["DK, seed"]))
         self.verify(device.public_key().public_bytes_raw(), "login", content, table["proof"])
+
+    def test_safety_number(self) -> None:
+        """Two people's 60 digits."""
+        table, srv = facts("safety-number"), facts("hello-signature")["server id"]
+        halves = []
+        for name in ("alice", "bob"):
+            ik = bytes.fromhex(facts("conversation")[f"IK of {name}"])
+            state = bytes(2) + ik + f"{name}@{srv}".encode()
+            for _ in range(5200):
+                state = hashlib.sha512(state + ik).digest()
+            halves.append(state[:32])
+            self.assertEqual(table[f"half({name})"], halves[-1].hex())
+        digits = [
+            "".join(f"{int.from_bytes(half[at : at + 5]) % 100_000:05}" for at in range(0, 30, 5)) for half in halves
+        ]
+        self.assertEqual(table["number"].replace(" ", ""), "".join(sorted(digits)))
+
+    def test_room_events(self) -> None:
+        """Two events, their signatures and hashes, and the links behind them."""
+        table, links = facts("room-event"), facts("links")
+        link = b""
+        for number, name in enumerate(("create", "join"), 1):
+            event = table[name].encode()
+            fields = json.loads(event)
+            device = json.loads(self.first_certificate(fields["by"]))
+            self.assertEqual((device["dev"], device["ik"]), (fields["dev"], fields["ik"]))
+            self.verify(base64.b64decode(device["dk"]), "room", event, table[f"sig of {name}"])
+            eh = self.h("event", event)
+            self.assertEqual(table[f"eh of {name}"], eh.hex())
+            link = self.h("link", link, eh)
+            self.assertEqual(links[f"link {number}"], link.hex())
+        self.assertEqual(table["eh of create"], json.loads(table["join"])["room"])
+
+    def first_certificate(self, user: str) -> bytes:
+        """Of somebody's first list."""
+        return base64.b64decode(json.loads(values()[f"{user}-keys-1"])["certs"][0]["cert"])
+
+    def test_header(self) -> None:
+        """The signed header, step by step; id, audience and transcript."""
+        table, key = facts("header"), facts("package")["Fernet key"].encode()
+        hdr, package = table["hdr"].encode(), json.loads(packet_examples.written(PACKETS)["send-whole"])["package"]
+        fields = json.loads(hdr)
+        self.assertEqual(hdr, base64.b64decode(package["hdr"]))
+        names = sorted(package["kids"])
+        audience = json.dumps([[name, package["kids"][name]] for name in names], separators=(",", ":"))
+        self.assertEqual((table["A"], table["rcp"]), (audience, self.h("rcp", audience.encode()).hex()))
+        digest = hashlib.sha256(package["encrypted_message"].encode()).hexdigest()
+        self.assertEqual((table["rcp"], digest), (fields["rcp"], fields["mh"]))
+        bind_key = hmac.digest(hmac.digest(bytes(32), key, "sha256"), b"SecureChat 1 bind\x01", "sha256")
+        bind = hmac.digest(bind_key, hdr, "sha256")
+        self.assertEqual((table["bind key"], table["bind"]), (bind_key.hex(), bind.hex()))
+        self.assertEqual(bind, base64.b64decode(package["bind"]))
+        device = json.loads(self.first_certificate("alice"))
+        self.assertEqual(package["sig"], table["sig"])
+        self.verify(base64.b64decode(device["dk"]), "envelope", self.vec(hdr) + self.vec(bind), package["sig"])
+        message = self.h("id", hdr, bind)
+        self.assertEqual(table["id"], message.hex())
+        before = self.h("th0", fields["room"].encode())
+        after = self.h("th", before, bytes.fromhex(fields["head"]), message)
+        self.assertEqual([table["th_0"], table["th_1"]], [before.hex(), after.hex()])
+        self.assertEqual([0, before.hex()], fields["th"])
 
     def test_conversation(self) -> None:
         """The id of a private conversation."""

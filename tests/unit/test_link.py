@@ -689,6 +689,7 @@ class AddressTests(SynchronousTestCase):
 
 
 ID = "a" * 43
+RID = "b" * 64
 hosts = st.sampled_from(["localhost", "chat.example.org", "127.0.0.1", "2001:db8::1"])
 codes = st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
 
@@ -728,7 +729,29 @@ class ConnectLineTests(SynchronousTestCase):
 
     def test_newer_fields(self) -> None:
         """What a newer server puts in is ignored."""
-        self.assertEqual(ConnectLine("h", 1, ID), ConnectLine.parse(f"securechat://h:1/#id={ID}&from=bob&x="))
+        self.assertEqual(ConnectLine("h", 1, ID), ConnectLine.parse(f"securechat://h:1/#id={ID}&by=bob&x="))
+
+    def test_who_made_it(self) -> None:
+        """A member's line says who made it and which room it leads to, by identity and by id."""
+        text = f"securechat://h:1/#id={ID}&room=ops&rid={RID}&from=bob:{ID}"
+        line = ConnectLine("h", 1, ID, None, "ops", rid=RID, inviter=f"bob:{ID}")
+        self.assertEqual(line, ConnectLine.parse(text))
+        self.assertEqual(text, str(line))
+
+    def test_nothing_in_a_field(self) -> None:
+        """A field with nothing in it is none: nobody is expected under no name, nor a room without one."""
+        line = ConnectLine.parse(f"securechat://h:1/#id={ID}&invite=&room=&rid=&from=")
+        self.assertEqual(ConnectLine("h", 1, ID), line)
+
+    def test_damaged(self) -> None:
+        """Who made it and which room are not half taken: a line that was cut or changed there is refused."""
+        for piece in (
+            f"rid={RID[:-1]}", f"rid={RID}0", f"rid={RID.upper()}", f"rid={RID}%0a", "rid=ops",
+            "from=bob", f"from=bob:{ID[:-1]}", f"from=bob:{ID}a", f"from=:{ID}", f"from=Bob:{ID}", f"from=b b:{ID}",
+            f"from=bob:bob:{ID}", f"from=bob:{ID}%0a", f"from={'b' * 33}:{ID}",
+        ):  # fmt: skip
+            error = self.assertRaises(BadAddress, ConnectLine.parse, f"securechat://h:1/#id={ID}&room=ops&{piece}")
+            self.assertIn("damaged", str(error), piece)
 
     def test_shortened_id(self) -> None:
         """An id that was cut when it was copied is noticed; it must not mean "no id"."""
@@ -771,5 +794,5 @@ class ConnectLineTests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """What is kept afterwards has the id, and not what served once."""
-        line = ConnectLine("h", 1, None, "invite", "ops")
+        line = ConnectLine("h", 1, None, "invite", "ops", rid=RID, inviter=f"bob:{ID}")
         self.assertEqual(ConnectLine("h", 1, ID), line.known(ID))

@@ -23,15 +23,17 @@ from securechat.errors import (
     LOGIN_FIRST,
     NAME_TAKEN,
     NO_BACKUP,
+    NOT_MEMBER,
     RATE_LIMITED,
     REGISTRATION_CLOSED,
     STALE_BACKUP,
     STALE_LIST,
     TOO_MANY_DEVICES,
 )
+from securechat.server import accounts
 from securechat.server.session import Registration
 from securechat.wire import messages as m
-from tests.doubles import SRV, Caller, Person, ServerCase, auth_token, flipped, session_keys
+from tests.doubles import SRV, Caller, Person, ServerCase, auth_token, flipped, new_keys, session_keys
 
 SALT = b"sixteen of salt!"
 CODE = b64url(b"i" * 16)
@@ -590,12 +592,14 @@ class PublishTests(ServerCase):
             self.assertFailed(STALE_LIST, self.publish(caller, keys), version=1)
 
     def test_revoked_device_back(self) -> None:
-        """A list that takes a revocation back is refused."""
+        """The next list must name every device that went as revoked, and take no revocation back."""
         caller = self.new_device()
         self.publish(caller, self.next_list((2,), revoked=(1,)))
         digest = verify_bundle(self.next_list((2,), revoked=(1,)), srv=SRV, user="alice").digest
         back = m.KeyBundle.of(self.alice.bundle(3, (1, 2), previous=digest))
-        self.assertFailed(STALE_LIST, self.publish(caller, back), version=2)
+        self.assertFailed(BAD_KEYS, self.publish(caller, back))
+        gone = m.KeyBundle.of(self.alice.bundle(3, (3,), previous=digest, revoked=(1,)))
+        self.assertFailed(BAD_KEYS, self.publish(caller, gone))
 
     def test_wrong_keys(self) -> None:
         """Keys that do not check out are refused."""
@@ -688,7 +692,7 @@ class ResetIdentityTests(ServerCase):
         """The account has the new keys and backup, and this connection is its new device."""
         reply = self.reset()
         self.assertEqual(("alice", self.other.dev(), 1), (reply.user, reply.device, reply.backup_version))
-        self.assertEqual(session_keys(self.other), reply.keys)
+        self.assertEqual(session_keys(self.other, past=(self.alice.certificate(),)), reply.keys)
         self.assertEqual(b"new", self.caller.ask(m.BackupRequest()).backup.blob)
         self.assertIsInstance(self.caller.ask(m.Rooms()), m.RoomsOk)
 
@@ -719,7 +723,17 @@ class ResetIdentityTests(ServerCase):
         """Who shares a room gets the new keys, and sees that they changed."""
         bobs = self.member(self.bob, "ops")
         self.reset()
-        self.assertEqual([m.MemberEvent(user="alice", keys=session_keys(self.other))], bobs.take(m.MemberEvent))
+        keys = session_keys(self.other, past=(self.alice.certificate(),))
+        self.assertEqual([m.MemberEvent(user="alice", keys=keys)], bobs.take(m.MemberEvent))
+
+    def test_is_in_no_room(self) -> None:
+        """The new identity is a member of nothing, and hears nothing more of where the old one was."""
+        bobs = self.member(self.bob, "ops")
+        self.reset()
+        self.assertEqual((), self.caller.ask(m.Sync()).conversations)
+        bobs.ask(self.send_of(1, self.bob))
+        self.assertEqual([], self.caller.take(m.StoredMessage))
+        self.assertFailed(NOT_MEMBER, self.caller.ask(m.Online(room="ops")))
 
     def test_old_device_is_no_device(self) -> None:
         """A device of the old identity is none of the new one's."""
@@ -745,6 +759,20 @@ class ResetIdentityTests(ServerCase):
         self.assertEqual(([], []), (self.parts.logins.of("alice"), self.parts.logins.of("")))
 
 
+class StoredTests(ServerCase):
+    """Tests for `stored`."""
+
+    def test_stored(self) -> None:
+        """It tells every table that may have something about the account, and what is seen in passing."""
+        alices, bobs = self.member(self.alice, "ops"), self.member(self.bob)
+        alices.ask(self.send_of(1, self.alice))
+        reply = alices.ask(m.Stored(id=3))
+        rows = {table.table: table.rows for table in reply.tables}
+        self.assertEqual((3, 1, 1, 1, 1), (reply.id, rows["account"], rows["message"], rows["session"], rows["member"]))
+        self.assertEqual(accounts.PASSING, reply.passing)
+        self.assertEqual(0, {table.table: table.rows for table in bobs.ask(m.Stored()).tables}["message"])
+
+
 class KeysAndBackupTests(ServerCase):
     """Tests for `keys` and `backup`."""
 
@@ -757,6 +785,20 @@ class KeysAndBackupTests(ServerCase):
         reply = self.caller.ask(m.Keys(id=3, users=("bob", "nobody", "alice", "bob")))
         expected = {user.user: session_keys(user) for user in (self.alice, self.bob)}
         self.assertEqual(m.KeysOk(id=3, keys=expected), reply)
+
+    def test_past(self) -> None:
+        """Certificates of devices in force no more come along, fewer of each where many are asked for."""
+        self.patch(accounts, "_PAST_TOGETHER", 3)
+        who = self.bob
+        digest = who.keys(2, (1, 2, 3)).digest
+        for keys in (
+            new_keys("bob", 2, (1, 2, 3)),
+            new_keys("bob", 3, (3,), keys=who.bundle(3, (3,), previous=digest, revoked=(1, 2))),
+        ):
+            self.do(self.store.publish("bob", keys, backup=None, now=1))
+        for users, past in ((("bob",), (2, 1)), (("bob", "alice"), (2,)), (("bob", "alice", "a", "b"), ())):
+            found = self.caller.ask(m.Keys(users=users)).keys["bob"].past
+            self.assertEqual([m.Certificate.of(who.certificate(number)) for number in past], list(found))
 
     def test_backup(self) -> None:
         """It is fetched as stored; the next one replaces it, no other does."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from securechat.crypto.roomlog import Leave
 from securechat.server.protocol import ConnectionLimits
 from securechat.wire import codec
 from securechat.wire import messages as m
@@ -51,7 +52,7 @@ class WholeSessionTests(FragmentCase):
         lines = self.session(caller)
         session = b"".join(lines)
         said = self.replay(caller, session)
-        self.assertEqual(1 + len(lines) + 2, said.count(b"\n"))  # with the greeting, `live`, and `bye`
+        self.assertEqual(1 + len(lines) + 3, said.count(b"\n"))  # with the greeting, `live`, the leaving, and `bye`
         ends = [len(b"".join(lines[: number + 1])) for number in range(len(lines))]
         cuts = [*ends[:-1:2], *(end - 1 for end in ends[1::4]), *range(500, len(session), 2777)]
         for cut in sorted(cuts):
@@ -62,26 +63,29 @@ class WholeSessionTests(FragmentCase):
     def session(self, caller: Caller) -> list[bytes]:
         """The client's lines, all of them at once: their proof is of this greeting, as of every other here."""
         registration = replace(self.registration_of(self.alice), proof=caller.proof(self.alice))
-        first, second, third = (self.send_of(number, 1, self.alice) for number in (1, 2, 3))
+        create = replace(self.create_of(self.alice, "ops"), id=3)
+        first, second, third = (self.send_of(number, self.alice) for number in (1, 2, 3))
+        broken = replace(second, package=replace(second.package, hdr=second.package.hdr + b" "))
+        leave = replace(self.act_of(Leave, self.alice), id=27)
         requests = [
             m.Ping(id=1),
             m.Prelogin(id=2, user="alice"),
-            m.Join(id=3, room="ops"),
+            create,
             registration,
-            m.Join(id=5, room="ops"),
+            replace(create, id=5),
             first,
-            replace(second, head=9),
+            broken,
             second,
             first,
             third,
             m.History(id=20, room="ops", limit=2),
             m.Sync(id=21, since={"ops": 3}),
-            m.Members(id=22, room="ops"),
+            m.RoomLog(id=22, room="ops"),
             m.Keys(id=23, users=("alice",)),
             m.Read(id=24, room="ops", seq=2),
             m.BackupRequest(id=25),
             m.Passwd(id=26, password=PASSWORD_OF_NOBODY, new_password=auth_token(self.alice), new_salt=b"n" * 16),
-            m.Leave(id=27, room="ops"),
+            leave,
             m.Logout(id=28),
         ]
         return [*map(codec.encode, requests), b'{"cmd":"?"}\r\n', b"not JSON\n"]
@@ -97,7 +101,7 @@ class EverySplitTests(FragmentCase):
                 codec.encode(m.Ping(id=1)),
                 codec.encode(m.Prelogin(id="é\u2028", user="nobody")),
                 b"\t" + codec.encode(m.Rooms())[:-1] + b" \r\n",
-                b'{"cmd":"join","room":"#"}\n{"cmd":"\\n"}\n',
+                b'{"cmd":"online","room":"#"}\n{"cmd":"\\n"}\n',
                 codec.encode(m.Login(id=5, user="nobody", password=PASSWORD_OF_NOBODY)),
                 b'{"id":6,"cmd":"ping","x":"}\\"{"}\n',
                 b"\r\n",

@@ -26,7 +26,7 @@ from tests.unit.test_wire_codec import REQUESTS
 # Who may ask what, as documented; each word a command.
 BEFORE = "prelogin register login resume"
 ACCOUNT = "logout publish reset_identity keys backup"
-READY = "passwd join leave rooms members send pm history sync read"
+READY = "passwd act roomlog extend audience rooms online stored send pm history sync read"
 ALWAYS = "ping"
 
 
@@ -182,7 +182,7 @@ class FaultTests(SessionCase):
     def test_refusal(self) -> None:
         """A refusal is answered, and the connection goes on."""
         session, peer = self.session()
-        self.assertEqual("login_first", self.answer(session, peer, m.Join(id=7, room="ops")).code)
+        self.assertEqual("login_first", self.answer(session, peer, m.Online(id=7, room="ops")).code)
         self.assertEqual(m.Reply(id=8), self.answer(session, peer, m.Ping(id=8)))
         self.assertEqual([], peer.byes)
 
@@ -205,7 +205,7 @@ class FaultTests(SessionCase):
         for line, code in (
             (b"x", BAD_PACKET),
             (b'{"cmd":"?","id":7}', UNKNOWN_COMMAND),
-            (b'{"cmd":"join"}', BAD_FIELD),
+            (b'{"cmd":"online"}', BAD_FIELD),
         ):
             try:
                 codec.decode_request(line)

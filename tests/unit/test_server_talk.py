@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Coroutine
@@ -12,12 +12,18 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
+from securechat.crypto.envelope import audience, parse_header
 from securechat.crypto.identity import private_conversation
+from securechat.crypto.roomlog import ChangePolicy, Invite, Join, Kick, Leave, Mute
+from securechat.crypto.transcript import next_th, transcript_start
 from securechat.errors import (
     BAD_AUDIENCE,
     BAD_FIELD,
+    BAD_HEADER,
+    CTR_BEHIND,
     DAMAGED,
     MID_CONFLICT,
+    MUTED,
     NO_SUCH_ROOM,
     NO_SUCH_USER,
     NOT_MEMBER,
@@ -26,11 +32,12 @@ from securechat.errors import (
     STALE_HEAD,
     STALE_KEYS,
     TRY_AGAIN,
+    UNKNOWN_AUDIENCE,
     Refused,
 )
 from securechat.server import talk
 from securechat.server.protocol import ConnectionLimits
-from securechat.wire import limits
+from securechat.wire import codec, limits
 from securechat.wire import messages as m
 from tests.doubles import START, Caller, Person, ServerCase, hex_id, session_keys, wrapped
 
@@ -73,12 +80,12 @@ class TalkCase(ServerCase):
 
     def send(self, number: int = 1, *, by: Caller | None = None, **changes: Any) -> Any:
         """The send of that number to both, by alice unless said otherwise, and what it is answered."""
-        return (by or self.alices).ask(self.send_of(number, 2, self.alice, self.bob, **changes))
+        return (by or self.alices).ask(self.send_of(number, self.alice, self.bob, **changes))
 
     def many(self, count: int) -> None:
         """Sends 1 to `count` by alice."""
         for number in range(1, count + 1):
-            self.alices.say(self.send_of(number, 2, self.alice, self.bob))
+            self.alices.say(self.send_of(number, self.alice, self.bob))
         self.assertEqual(count, len(self.alices.replies()))
         self.bobs.take()
 
@@ -92,53 +99,46 @@ class SendTests(TalkCase):
 
     def test_answer(self) -> None:
         """It is told where and when it was stored."""
-        self.assertEqual(m.SendOk(id=1, room="ops", seq=1, ts=START * 1000), self.send())
+        self.assertEqual(m.SendOk(id=1, room="ops", seq=1, ts=START * 1000, events=2), self.send())
         self.reactor.advance(1.5)
-        self.assertEqual(m.SendOk(id=2, room="ops", seq=2, ts=START * 1000 + 1500), self.send(2))
+        self.assertEqual(m.SendOk(id=2, room="ops", seq=2, ts=START * 1000 + 1500, events=2), self.send(2))
 
     def test_event(self) -> None:
         """The others get it as it was sealed, each with their own key alone."""
-        request = self.send_of(1, 2, self.alice, self.bob)
+        request = self.send_of(1, self.alice, self.bob)
         self.alices.ask(request)
         package = m.Package(
             encrypted_message=request.package.encrypted_message,
             encrypted_keys={"bob": request.package.encrypted_keys["bob"]},
             kids={"bob": self.bob.kid},
+            hdr=request.package.hdr,
+            bind=request.package.bind,
+            sig=request.package.sig,
         )
         expected = m.StoredMessage(
             room="ops",
             seq=1,
             sender="alice",
             device=self.alice.dev(),
-            mid=request.mid,
+            mid=parse_header(request.package.hdr).mid,
             ts=START * 1000,
+            events=2,
             package=package,
         )
         self.assertEqual([expected], self.bobs.take())
 
     def test_own_devices(self) -> None:
         """The sender's other connections get it too, with the sender's key; this one has its answer."""
-        other = self.other_device()
+        other = self.second_device(self.alice)
         self.send()
         (event,) = other.take(m.StoredMessage)
         self.assertEqual(["alice"], list(event.package.kids))
         self.assertEqual([], self.alices.take(m.StoredMessage))
 
-    def other_device(self) -> Caller:
-        """A second device of alice's, logged in and synced."""
-        caller = self.call()
-        caller.ask(self.login_of(self.alice, caller, None))
-        previous = self.alice.keys().digest
-        keys = m.KeyBundle.of(self.alice.bundle(2, (1, 2), previous=previous))
-        caller.ask(m.Publish(device=self.alice.dev(2), proof=caller.proof(self.alice, 2), keys=keys))
-        caller.ask(m.Sync())
-        caller.take()
-        return caller
-
     def test_published_after_the_commit(self) -> None:
         """Until it is on disk nobody is told, neither its sender nor its readers."""
         self.writer.threads.held = True
-        self.alices.say(self.send_of(1, 2, self.alice, self.bob))
+        self.alices.say(self.send_of(1, self.alice, self.bob))
         self.assertEqual(([], []), (self.alices.replies(), self.bobs.take()))
         self.writer.threads.held = False
         self.writer.threads.run_next()
@@ -146,16 +146,18 @@ class SendTests(TalkCase):
 
     def test_again(self) -> None:
         """The same again is answered the same, as `dup`, whatever has changed since, and nobody is told again."""
-        first = self.send()
+        request = self.send_of(1, self.alice, self.bob)
+        first = self.alices.ask(request)
         self.bobs.take()
         self.member(self.carol, "ops")
-        self.assertEqual(replace(first, dup=True), self.send())
+        self.perform(self.alices, Kick, self.alice, self.bob)
+        self.assertEqual(replace(first, dup=True), self.alices.ask(request))
         self.assertEqual([], self.seqs(self.bobs))
 
     def test_from_another_connection(self) -> None:
         """So it is after a lost connection, whose answer never came."""
         self.writer.threads.held = True
-        self.alices.say(self.send_of(1, 2, self.alice, self.bob))
+        self.alices.say(self.send_of(1, self.alice, self.bob))
         self.alices.lose()
         self.writer.threads.held = False
         self.writer.threads.run_next()
@@ -166,37 +168,51 @@ class SendTests(TalkCase):
 
     def test_mid_conflict(self) -> None:
         """Another message under the same mid is refused: another token, other keys, another room."""
-        request = self.send_of(1, 2, self.alice, self.bob)
+        request = self.send_of(1, self.alice, self.bob)
         self.alices.ask(request)
-        token = replace(request.package, encrypted_message="gAAAAAAAAAAA" + "z" * 88)
-        keys = replace(request.package, encrypted_keys={user: wrapped("other", user) for user in ("alice", "bob")})
-        kids = replace(request.package, kids={"alice": self.alice.kid, "bob": hex_id("other")})
-        self.alices.ask(m.Join(room="elsewhere"))
+        self.enter(self.alices, self.alice, "elsewhere")
+        mid = parse_header(request.package.hdr).mid
+        keys = {user: wrapped("other", user) for user in ("alice", "bob")}
         for changed in (
-            replace(request, package=token),
-            replace(request, package=keys),
-            replace(request, package=kids),
+            self.send_of(1, self.alice, self.bob, mid=mid, at=1),
+            replace(request, package=replace(request.package, encrypted_keys=keys)),
+            replace(request, package=replace(request.package, kids=request.package.kids | {"bob": hex_id("other")})),
+            replace(request, package=replace(request.package, sig=b"s" * 64)),
             replace(request, room="elsewhere"),
         ):
             self.assertFailed(MID_CONFLICT, self.alices.ask(changed))
 
     def test_stale_head(self) -> None:
-        """Sealed for another membership it is refused, with the present head."""
-        self.member(self.carol, "ops")
-        self.assertFailed(STALE_HEAD, self.send(), head=3)
-        reply = self.alices.ask(self.send_of(1, 3, self.alice, self.bob, self.carol))
-        self.assertEqual(1, reply.seq)
+        """Sealed before somebody was put out it is refused, with the present head."""
+        carols = self.member(self.carol, "ops")
+        request = self.send_of(1, self.alice, self.bob, self.carol)
+        self.perform(self.alices, Kick, self.alice, self.carol)
+        self.assertFailed(STALE_HEAD, self.alices.ask(request), head=self.rooms["ops"].log.head)
+        self.assertEqual(1, self.send().seq)
+        self.assertEqual([], self.seqs(carols))
+
+    def test_newcomer_not_known_yet(self) -> None:
+        """Sealed before somebody joined it is taken; who joined gets it without a key."""
+        request = self.send_of(1, self.alice, self.bob)
+        carols = self.member(self.carol, "ops")
+        self.assertEqual(3, self.alices.ask(request).events)
+        (event,) = carols.take(m.StoredMessage)
+        self.assertEqual(({}, {}), (event.package.encrypted_keys, event.package.kids))
 
     def test_bad_audience(self) -> None:
         """Sealed for others than the members it is refused: too few, too many, somebody else."""
-        for readers in ((self.alice,), (self.alice, self.bob, self.carol), (self.alice, self.carol)):
-            reply = self.alices.ask(self.send_of(1, 2, *readers))
-            self.assertFailed(BAD_AUDIENCE, reply)
+        for others in ((), (self.bob, self.carol), (self.carol,)):
+            self.assertFailed(BAD_AUDIENCE, self.alices.ask(self.send_of(1, self.alice, *others)))
 
     def test_stale_keys(self) -> None:
         """Sealed for keys that are not the newest it is refused, with whose they are."""
-        reply = self.send(package=self.package("x", self.alice, Person("bob", generation=2)))
+        reply = self.alices.ask(self.send_of(1, self.alice, Person("bob", generation=2)))
         self.assertFailed(STALE_KEYS, reply, users=("bob",))
+
+    def test_own_stale_list(self) -> None:
+        """Who does not know the newest list of their own devices is told so."""
+        self.second_device(self.alice)
+        self.assertFailed(STALE_KEYS, self.send(dl=self.alice.dl), users=("alice",))
 
     def test_out_of_turn(self) -> None:
         """A number that is not the device's next is refused, with the one that is."""
@@ -204,41 +220,79 @@ class SendTests(TalkCase):
         self.send(1)
         self.assertFailed(OUT_OF_TURN, self.send(3), expected=2)
 
+    def test_ctr_behind(self) -> None:
+        """A number that is used up brings the device's newest message, as its sender reads it, to prove it."""
+        for number in (1, 2):
+            self.send(number)
+        (_, newest) = self.alices.ask(m.History(room="ops")).messages
+        reply = self.send(1, mid=hex_id("fresh"))
+        self.assertFailed(CTR_BEHIND, reply, expected=3)
+        self.assertEqual(newest, reply.proof)
+        self.assertEqual(["alice"], list(newest.package.kids))
+
     def test_not_a_member(self) -> None:
         """Who is not in the room does not write there, nor anybody where there is no room."""
         outsider = self.member(self.carol)
-        self.assertFailed(NOT_MEMBER, self.send(by=outsider))
-        self.assertFailed(NO_SUCH_ROOM, self.send(room="nowhere"))
+        reply = outsider.ask(self.send_of(1, self.carol, self.alice, self.bob))
+        self.assertFailed(NOT_MEMBER, reply)
+        request = self.send_of(1, self.alice, self.bob)
+        self.assertFailed(NO_SUCH_ROOM, self.alices.ask(replace(request, room="nowhere")))
+
+    def test_muted(self) -> None:
+        """Nor does who has no voice."""
+        self.perform(self.alices, Mute, self.alice, self.bob)
+        self.assertFailed(MUTED, self.bobs.ask(self.send_of(1, self.bob, self.alice)))
 
     def test_keys_and_kids(self) -> None:
         """Wrapped keys and their ids name the same users."""
-        package = self.package("x", self.alice, self.bob)
-        broken = replace(package, kids={"alice": self.alice.kid})
-        self.assertFailed(BAD_FIELD, self.send(package=broken))
+        request = self.send_of(1, self.alice, self.bob)
+        broken = replace(request.package, kids={"alice": self.alice.kid})
+        self.assertFailed(BAD_FIELD, self.alices.ask(replace(request, package=broken)))
+
+    def test_header_that_is_none(self) -> None:
+        """What is no header, or none in its one canonical form, is refused."""
+        request = self.send_of(1, self.alice, self.bob)
+        for hdr in (b"{}", b"[1", request.package.hdr + b" ", request.package.hdr.replace(b'"ctr":1', b'"ctr":1.0')):
+            broken = replace(request, package=replace(request.package, hdr=hdr))
+            self.assertFailed(BAD_HEADER, self.alices.ask(broken))
+
+    def test_header_that_does_not_fit(self) -> None:
+        """A header by somebody else, of another device, text or conversation, is refused."""
+        for changes in (
+            {"author": "bob"},
+            {"dev": self.bob.dev()},
+            {"dev": self.alice.dev(2)},
+            {"mh": "0" * 64},
+            {"room": "0" * 64},
+            {"rcp": "0" * 64},
+            {"th": (0, "0" * 64)},
+            {"th": (1, "0" * 64)},
+        ):
+            self.assertFailed(BAD_HEADER, self.send(**changes))
+        self.assertEqual(1, self.send().seq)
+
+    def test_signature_is_for_the_readers(self) -> None:
+        """The server does not check it: it comes to the readers as it is."""
+        request = self.send_of(1, self.alice, self.bob)
+        self.alices.ask(replace(request, package=replace(request.package, sig=b"?" * 64)))
+        self.assertEqual([b"?" * 64], [event.package.sig for event in self.bobs.take(m.StoredMessage)])
 
     def test_refusals_leave_no_trace(self) -> None:
         """After a refusal that proves that nothing is stored, the same mid serves another body."""
-        for number, head, readers in (
-            (1, 1, (self.alice, self.bob)),
-            (1, 2, (self.alice,)),
-            (2, 2, (self.alice, self.bob)),
+        for number, others, changes in (
+            (1, (self.bob,), {"head": "0" * 64}),
+            (1, (), {}),
+            (2, (self.bob,), {}),
         ):
-            reply = self.alices.ask(self.send_of(number, head, *readers, mid=hex_id("one")))
+            reply = self.alices.ask(self.send_of(number, self.alice, *others, mid=hex_id("one"), **changes))
             self.assertIsInstance(reply, m.Failed)
         self.assertEqual(1, self.send(mid=hex_id("one")).seq)
         self.assertEqual([1], self.seqs(self.bobs))
 
     def test_server_splices_nothing(self) -> None:
         """Fields that a sender puts into the package beside those known do not reach the readers."""
-        line: dict[str, Any] = {"cmd": "send", "room": "ops", "mid": hex_id("x"), "ctr": 1, "head": 2}
-        package = self.package("x", self.alice, self.bob)
-        keys = {user: base64.b64encode(key).decode() for user, key in package.encrypted_keys.items()}
-        line["package"] = {
-            "encrypted_message": package.encrypted_message,
-            "encrypted_keys": keys,
-            "kids": dict(package.kids),
-            "evil": 1,
-        }
+        line = json.loads(codec.encode(self.send_of(1, self.alice, self.bob)))
+        line["package"]["evil"] = 1
         self.alices.say(json.dumps(line | {"evil": 2}).encode())
         self.assertEqual("ok", self.alices.replies()[0]["status"])
         self.bobs.listen()
@@ -250,7 +304,7 @@ class PipelineTests(TalkCase):
 
     def sends(self, first: int, last: int) -> list[m.Send]:
         """Alice's sends of these numbers."""
-        return [self.send_of(number, 2, self.alice, self.bob) for number in range(first, last + 1)]
+        return [self.send_of(number, self.alice, self.bob) for number in range(first, last + 1)]
 
     def test_answers_in_order(self) -> None:
         """Said in one piece, they are answered in order, and so are read by the others."""
@@ -275,7 +329,7 @@ class PipelineTests(TalkCase):
         genuine = type(self.store).append
 
         async def counted(store: Any, message: Any) -> Any:
-            asked.append(message.ctr)
+            asked.append(message.header.ctr)
             return await genuine(store, message)
 
         self.patch(type(self.store), "append", counted)
@@ -302,9 +356,10 @@ class PipelineTests(TalkCase):
     def test_one_refused_in_the_middle(self) -> None:
         """One that is refused refuses those behind it: the order in which they were typed is never lost."""
         first, second, *rest = self.sends(1, 5)
-        self.alices.say(first, replace(second, head=9), *rest)
+        stale = replace(second, package=replace(second.package, hdr=second.package.hdr.replace(b'"ctr":2', b'"ctr":3')))
+        self.alices.say(first, stale, *rest)
         codes = [reply.get("code") for reply in self.alices.replies()]
-        self.assertEqual([None, "stale_head", "out_of_turn", "out_of_turn", "out_of_turn"], codes)
+        self.assertEqual([None, "out_of_turn", "out_of_turn", "out_of_turn", "out_of_turn"], codes)
         self.alices.say(second, *rest)
         self.assertEqual([2, 3, 4, 5], [reply["seq"] for reply in self.alices.replies()])
         self.assertEqual([1, 2, 3, 4, 5], self.seqs(self.bobs))
@@ -312,10 +367,10 @@ class PipelineTests(TalkCase):
     def test_answers_and_events_in_order(self) -> None:
         """On one connection all of a conversation comes in the order of its history: answers and events alike."""
         self.writer.threads.held = True
-        self.alices.say(self.send_of(1, 2, self.alice, self.bob))
+        self.alices.say(self.send_of(1, self.alice, self.bob))
         for number in (2, 3, 4):
-            self.alices.say(self.send_of(number, 2, self.alice, self.bob))
-            self.bobs.say(self.send_of(number - 1, 2, self.alice, self.bob, mid=hex_id("bob", number)))
+            self.alices.say(self.send_of(number, self.alice, self.bob))
+            self.bobs.say(self.send_of(number - 1, self.bob, self.alice))
         self.writer.threads.held = False
         self.writer.threads.run_next()
         for caller in (self.alices, self.bobs):
@@ -339,7 +394,7 @@ class PrivateMessageTests(TalkCase):
 
     def test_first_message(self) -> None:
         """The first message makes the conversation; its reader is told at once whom it is from and for."""
-        self.assertEqual(m.SendOk(id=1, room=self.room, seq=1, ts=START * 1000), self.pm())
+        self.assertEqual(m.SendOk(id=1, room=self.room, seq=1, ts=START * 1000, events=0), self.pm())
         (event,) = self.bobs.take(m.StoredMessage)
         self.assertEqual(
             (self.room, "alice", "bob", ["bob"]), (event.room, event.sender, event.to, list(event.package.kids))
@@ -366,17 +421,23 @@ class PrivateMessageTests(TalkCase):
 
     def test_nobody(self) -> None:
         """There is none to somebody who does not exist, nor to oneself."""
-        self.assertFailed(NO_SUCH_USER, self.pm(user="nobody"))
-        self.assertFailed(SELF_MESSAGE, self.pm(user="alice"))
+        request = self.pm_of(1, self.alice, self.bob)
+        self.assertFailed(NO_SUCH_USER, self.alices.ask(replace(request, user="nobody")))
+        self.assertFailed(SELF_MESSAGE, self.alices.ask(replace(request, user="alice")))
 
     def test_refusals(self) -> None:
         """It is refused as a send would be, and makes no conversation then."""
-        for changes, code, fields in (
-            ({"ctr": 2}, OUT_OF_TURN, {"expected": 1}),
-            ({"package": self.package("x", self.alice)}, BAD_AUDIENCE, {}),
-            ({"package": self.package("x", self.alice, Person("bob", generation=2))}, STALE_KEYS, {"users": ("bob",)}),
+        other = Person("bob", generation=2)
+        for request, code, fields in (
+            (self.pm_of(2, self.alice, self.bob), OUT_OF_TURN, {"expected": 1}),
+            (self.pm_of(1, self.alice, self.bob, kids={}, encrypted_keys={}), BAD_AUDIENCE, {}),
+            (self.pm_of(1, self.alice, other), STALE_KEYS, {"users": ("bob",)}),
+            (self.pm_of(1, self.alice, other, room=self.room), STALE_KEYS, {"users": ("bob",)}),
+            (self.pm_of(1, self.alice, self.bob, room="pm:" + "0" * 64), STALE_KEYS, {"users": ("bob",)}),
+            (self.pm_of(1, self.alice, self.bob, room="0" * 64), BAD_HEADER, {}),
+            (self.pm_of(1, self.alice, self.bob, head="0" * 64), BAD_HEADER, {}),
         ):
-            self.assertFailed(code, self.pm(**changes), **fields)
+            self.assertFailed(code, self.alices.ask(request), **fields)
         self.assertFailed(NO_SUCH_ROOM, self.bobs.ask(m.History(room=self.room)))
 
     def test_again(self) -> None:
@@ -396,7 +457,9 @@ class PrivateMessageTests(TalkCase):
                 backup=m.Backup(version=1, blob=b"x"),
             )
         )
-        reply = self.alices.ask(self.pm_of(2, self.alice, other, ctr=1))
+        self.assertFailed(STALE_KEYS, self.pm(2), users=("bob",))
+        self.assertTrue(self.pm().dup)
+        reply = self.alices.ask(self.pm_of(1, self.alice, other))
         self.assertEqual((private_conversation(self.alice.ik, other.ik), 1), (reply.room, reply.seq))
 
     def test_not_pipelined(self) -> None:
@@ -404,7 +467,7 @@ class PrivateMessageTests(TalkCase):
         self.writer.threads.held = True
         self.alices.say(
             self.pm_of(1, self.alice, self.bob),
-            self.send_of(1, 2, self.alice, self.bob),
+            self.send_of(1, self.alice, self.bob),
             self.pm_of(2, self.alice, self.bob),
         )
         self.writer.threads.held = False
@@ -493,11 +556,38 @@ class HistoryTests(TalkCase):
         self.assertEqual(7, len(packages))
         self.assertEqual({((), ())}, {(tuple(one.encrypted_keys), tuple(one.kids)) for one in packages})
 
+    def test_start(self) -> None:
+        """A page comes with the place before its first message; an empty one with none."""
+        log = self.rooms["ops"].log
+        th = next_th(transcript_start(log.id), log.head, self.ids[log.id, self.alice.dev(), 1])
+        self.assertEqual((1, th), self.bobs.ask(m.History(room="ops", after=1)).start)
+        self.assertEqual((0, transcript_start(log.id)), self.bobs.ask(m.History(room="ops")).start)
+        self.assertIs(m.UNSET, self.bobs.ask(m.History(room="ops", after=7)).start)
+
+    def test_closed_room(self) -> None:
+        """In a room that is not open, there is nothing for one from before they joined."""
+        self.perform(self.alices, ChangePolicy, self.alice, join="invite")
+        self.perform(self.alices, Invite, self.alice, self.carol)
+        carols = self.member(self.carol, "ops")
+        self.assertEqual(([], False, 0, 0), self.page(carols))
+        self.alices.ask(self.send_of(8, self.alice, self.bob, self.carol))
+        self.assertEqual(([8], False, 8, 8), self.page(carols, after=0))
+
+    def test_audience(self) -> None:
+        """The bytes behind the digest in a header, for those who are there."""
+        request = self.send_of(8, self.alice, self.bob)
+        self.alices.ask(request)
+        rcp = parse_header(request.package.hdr).rcp
+        expected = m.AudienceOk(id=3, room="ops", audience=audience(request.package.kids))
+        self.assertEqual(expected, self.bobs.ask(m.Audience(id=3, room="ops", rcp=rcp)))
+        self.assertFailed(UNKNOWN_AUDIENCE, self.bobs.ask(m.Audience(room="ops", rcp="0" * 64)))
+        self.assertFailed(NOT_MEMBER, self.member(self.carol).ask(m.Audience(room="ops", rcp=rcp)))
+
     def test_not_a_member(self) -> None:
         """Who is not in the room does not read it; after leaving, no more."""
         carols = self.member(self.carol)
         self.assertFailed(NOT_MEMBER, carols.ask(m.History(room="ops")))
-        self.bobs.ask(m.Leave(room="ops"))
+        self.perform(self.bobs, Leave, self.bob)
         self.assertFailed(NOT_MEMBER, self.bobs.ask(m.History(room="ops")))
         self.assertFailed(NO_SUCH_ROOM, carols.ask(m.History(room="nowhere")))
 
@@ -517,8 +607,7 @@ class HistoryTests(TalkCase):
         """A page ends at 256 KiB, and says that there is more."""
         long = "gAAAAAAAAAAA" + "x" * (limits.MAX_TOKEN - 12)
         for number in range(8, 24):
-            package = replace(self.package(f"{number}", self.alice, self.bob), encrypted_message=long)
-            self.send(number, package=package)
+            self.send(number, encrypted_message=long, mh=hashlib.sha256(long.encode()).hexdigest())
         self.bobs.take()
         numbers, more, first, last = self.page(limit=200)
         self.assertTrue(more)
@@ -539,7 +628,7 @@ class HistoryTests(TalkCase):
 
     def test_damage_stops_nothing_else(self) -> None:
         """Who cannot catch up in a damaged room is live there all the same, and catches up elsewhere."""
-        self.alices.ask(m.Join(room="zoo"))
+        self.enter(self.alices, self.alice, "zoo")
         self.damage()
         bobs = self.call()
         bobs.ask(self.login_of(self.bob, bobs))
@@ -571,13 +660,37 @@ class SyncTests(TalkCase):
         self.bobs.lose()
         _, reply = self.back(self.bob)
         self.assertEqual(self.store.epoch, reply.epoch)
+        log = self.rooms["ops"].log
+        th = next_th(transcript_start(log.id), log.head, self.ids[log.id, self.alice.dev(), 1])
+        start = (0, transcript_start(pm.room))
         self.assertEqual(
             (
-                m.ConversationState(room="ops", head=2, last=2, first=0, read=1, unread=1),
-                m.ConversationState(room=pm.room, head=0, last=1, first=0, read=0, unread=1, peer="alice"),
+                m.ConversationState("ops", log.id, log.head, 2, last=2, first=0, read=1, unread=1, start=(1, th)),
+                m.ConversationState(pm.room, pm.room, "", 0, 1, first=0, read=0, unread=1, start=start, peer="alice"),
             ),
             reply.conversations,
         )
+
+    def test_invites(self) -> None:
+        """It names the rooms one is invited to."""
+        self.perform(self.alices, Invite, self.alice, self.carol)
+        _, reply = self.back(self.carol)
+        self.assertEqual(("ops",), reply.invites)
+        _, reply = self.back(self.bob)
+        self.assertEqual((), reply.invites)
+
+    def test_start(self) -> None:
+        """What streams begins behind the place that it names: at the cursor, or at the read marker."""
+        for number in (1, 2):
+            self.send(number)
+        log = self.rooms["ops"].log
+        ths = [transcript_start(log.id)]
+        for number in (1, 2):
+            ths.append(next_th(ths[-1], log.head, self.ids[log.id, self.alice.dev(), number]))
+        for seq in (0, 1, 2):
+            caller, reply = self.back(self.bob, since={"ops": seq})
+            self.assertEqual((seq, ths[seq]), reply.conversations[0].start)
+            self.assertEqual([*range(seq + 1, 3)], self.seqs(caller))
 
     def test_since(self) -> None:
         """What is newer than the cursor is streamed, own messages included, then `live`; after that, what is new."""
@@ -717,9 +830,11 @@ class SyncTests(TalkCase):
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
         caller.say(m.Sync(since={"ops": 0}))
-        caller.say(m.Leave(room="ops"), m.Join(room="ops"))
+        for kind in (Leave, Join):
+            caller.say(self.act_of(kind, self.bob))
+            self.rooms["ops"].do(kind, self.bob)
         self.assertEqual(3, len(caller.replies()))
-        self.assertEqual(8, self.alices.ask(self.send_of(8, 4, self.alice, self.bob)).seq)
+        self.assertEqual(8, self.alices.ask(self.send_of(8, self.alice, self.bob)).seq)
         gate.open()
         self.assertEqual([8], self.seqs(caller))
         self.assertEqual([], caller.take(m.Live))
@@ -765,15 +880,14 @@ class SyncTests(TalkCase):
 
     def test_left_from_elsewhere_meanwhile(self) -> None:
         """A room that was left by another connection while this one looked it up is not listened to."""
-        other = self.call()
-        other.ask(self.login_of(self.bob, other, None))
-        keys = m.KeyBundle.of(self.bob.bundle(2, (1, 2), previous=self.bob.keys().digest))
-        other.ask(m.Publish(device=self.bob.dev(2), proof=other.proof(self.bob, 2), keys=keys))
+        other = self.second_device(self.bob)
+        other.lose()
+        other = self.again(self.bob, 2, sync=False)
         gate = Gate(self, "conversations")
         other.say(m.Sync())
-        self.bobs.ask(m.Leave(room="ops"))
+        self.perform(self.bobs, Leave, self.bob)
         gate.open()
-        self.alices.ask(self.send_of(1, 3, self.alice))
+        self.alices.ask(self.send_of(1, self.alice))
         self.assertEqual([], other.take(m.StoredMessage, m.Live))
 
     def test_never_from_before_joining(self) -> None:
@@ -789,11 +903,11 @@ class SyncTests(TalkCase):
         genuine = type(self.store).conversations
         looks: list[str] = []
 
-        async def busy(store: Any, user: str) -> Any:
+        async def busy(store: Any, user: str, *since: Any) -> Any:
             looks.append(user)
             if len(looks) > 1:
                 raise Refused(TRY_AGAIN, retry_after=2.0)
-            return await genuine(store, user)
+            return await genuine(store, user, *since)
 
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
@@ -823,18 +937,8 @@ class ReadTests(TalkCase):
         super().setUp()
         for number in (1, 2, 3):
             self.send(number)
-        self.second = self.second_connection()
-
-    def second_connection(self) -> Caller:
-        """Another connection of bob's: as another device it would be, were one logged in as such."""
-        caller = self.call()
-        caller.ask(self.login_of(self.bob, caller, None))
-        keys = m.KeyBundle.of(self.bob.bundle(2, (1, 2), previous=self.bob.keys().digest))
-        caller.ask(m.Publish(device=self.bob.dev(2), proof=caller.proof(self.bob, 2), keys=keys))
-        caller.ask(m.Sync())
-        caller.take()
+        self.second = self.second_device(self.bob)
         self.bobs.take()
-        return caller
 
     def test_moves_the_marker(self) -> None:
         """It moves forward for all of the account's devices, which are told; others are not."""

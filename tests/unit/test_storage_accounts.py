@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from securechat.crypto.identity import SignedCertificate, certify_device, verify_bundle
 from securechat.errors import BAD_INVITE, DAMAGED, INTERNAL, NAME_TAKEN, STALE_BACKUP, STALE_KEYS, STALE_LIST
 from securechat.storage.interface import Account, Backup, Session
-from tests.doubles import StoreCase, device, kid, new_account, new_keys, new_message
+from tests.doubles import SRV, Person, StoreCase, device, kid, new_account, new_keys, new_message, person
 
+BOTH = ["alice", "bob"]
 DAYS = 24 * 3600 * 1000
 TOKEN, OTHER, THIRD = (bytes([n]) * 32 for n in (1, 2, 3))
 
@@ -96,7 +100,7 @@ class PublishTests(StoreCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.register("alice")
+        self.register("alice", "bob")
 
     def test_successor(self) -> None:
         """The next list takes the place of the last, and its backup with it."""
@@ -147,42 +151,113 @@ class PublishTests(StoreCase):
 
     def test_next_message_needs_the_new_key(self) -> None:
         """After a rekey, messages for the old key are refused although the room has not changed."""
-        self.do(self.store.join("alice", "ops", 1))
-        self.do(self.store.append(new_message("alice", ["alice"], 1)))
-        self.do(self.store.publish("alice", new_keys("alice", 2, rk_kid=kid("alice", 2)), backup=None, now=5))
-        verb = self.store.append(new_message("alice", ["alice"], 2))
-        self.assertRefused(STALE_KEYS, verb, users=("alice",))
-        self.do(self.store.append(new_message("alice", ["alice"], 2, kids={"alice": kid("alice", 2)})))
+        self.meet("alice", "bob")
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        self.do(self.store.publish("bob", new_keys("bob", 2, rk_kid=kid("bob", 2)), backup=None, now=5))
+        self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH, 2)), users=("bob",))
+        kids = {"alice": kid("alice"), "bob": kid("bob", 2)}
+        self.do(self.store.append(new_message("alice", BOTH, 2, kids=kids)))
 
     def test_reset_identity(self) -> None:
         """A new identity starts at any version with any backup, and all sessions end."""
         self.do(self.store.publish("alice", new_keys("alice", 2), backup=Backup(2, b"x"), now=5))
         for token, session in ((TOKEN, Session("alice", device("alice"))), (OTHER, Session("alice", None))):
             self.do(self.store.open_session(token, session, 5))
-        keys = new_keys("alice", 1, (3,), ik=b"n" * 32, rk_kid=kid("alice", 2))
+        keys = new_keys("alice", 1, (3,), generation=2)
         self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"first"), now=6))
         account = self.do(self.store.account("alice"))
         assert account is not None
         self.assertEqual(
-            (b"n" * 32, 1, keys.keys, 1), (account.ik, account.version, account.keys, account.backup_version)
+            (keys.ik, 1, keys.keys.list, 1), (account.ik, account.version, account.keys.list, account.backup_version)
         )
         self.assertEqual(Backup(1, b"first"), self.do(self.store.backup("alice")))
         self.assertEqual([None, None], [self.do(self.store.session(token, 7)) for token in (TOKEN, OTHER)])
 
-    def test_reset_identity_renews_the_key(self) -> None:
-        """After a reset, messages for the key of the old identity are refused."""
-        self.do(self.store.join("alice", "ops", 1))
-        self.do(self.store.append(new_message("alice", ["alice"], 1)))
-        keys = new_keys("alice", 1, (3,), ik=b"n" * 32, rk_kid=kid("alice", 2))
-        self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"first"), now=6))
-        verb = self.store.append(new_message("alice", ["alice"], 2))
-        self.assertRefused(STALE_KEYS, verb, users=("alice",))
+    def test_reset_identity_ends_memberships(self) -> None:
+        """After a reset nobody seals for the account any more, also where it was in the cached roster."""
+        self.meet("alice", "bob")
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        keys = new_keys("bob", generation=2)
+        self.do(self.store.reset_identity("bob", keys, backup=Backup(1, b"first"), now=6))
+        self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH, 2)), users=("bob",))
+        self.do(self.store.append(self.said("alice", ["alice"], 2)))
 
     def test_user_who_does_not_exist(self) -> None:
         """A verb for a user nobody registered is the caller's mistake: logged, answered `internal`."""
         verb = self.store.publish("nobody", new_keys("nobody", 2), backup=None, now=5)
         self.assertRefused(INTERNAL, verb)
         self.assertEqual(1, len(self.flushLoggedErrors(LookupError)))
+
+
+class PastTests(StoreCase):
+    """Tests for certificates of devices that are in force no more: what they signed must stay readable."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register("alice", "bob")
+
+    def published(self, version: int, devices: tuple[int, ...], *revoked: int) -> None:
+        keys = new_keys("alice", version, devices, revoked=tuple(device("alice", number) for number in revoked))
+        self.do(self.store.publish("alice", keys, backup=None, now=5))
+
+    def past(self, user: str = "alice") -> list[SignedCertificate]:
+        return list(self.do(self.store.keys([user]))[user].past)
+
+    def test_none(self) -> None:
+        """While no device went, there are none."""
+        self.published(2, (1, 2))
+        self.assertEqual([], self.past())
+
+    def test_revoked(self) -> None:
+        """Devices that went come along, the newest first; one that comes back is no past one."""
+        self.published(2, (1, 2, 3))
+        self.published(3, (3,), 1, 2)
+        who = person("alice")
+        self.assertEqual([who.certificate(2), who.certificate(1)], self.past())
+        account = self.do(self.store.account("alice"))
+        assert account is not None
+        self.assertEqual((who.certificate(2), who.certificate(1)), account.keys.past)
+        self.assertEqual([], self.past("bob"))
+
+    def test_former_identity(self) -> None:
+        """So do those of a former identity, in force then or not."""
+        self.published(2, (1, 2))
+        self.published(3, (2,), 1)
+        keys = new_keys("alice", generation=2)
+        self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"first"), now=6))
+        who = person("alice")
+        self.assertEqual([who.certificate(2), who.certificate(1)], self.past())
+        self.assertEqual(keys.keys.certs, self.do(self.store.keys(["alice"]))["alice"].certs)
+
+    def test_verifies(self) -> None:
+        """A bundle with its past certificates checks out, and knows all devices there ever were."""
+        who = person("alice")
+        self.published(2, (1, 2))
+        bundle = who.bundle(3, (2,), previous=who.keys(2, (1, 2)).digest, revoked=(1,))
+        keys = new_keys("alice", 3, (2,), keys=bundle, revoked=(who.dev(1),))
+        self.do(self.store.publish("alice", keys, backup=None, now=5))
+        verified = verify_bundle(self.do(self.store.keys(["alice"]))["alice"], srv=SRV, user="alice")
+        self.assertEqual({who.dev(1), who.dev(2)}, set(verified.known))
+
+    def test_same_device_under_a_new_identity(self) -> None:
+        """A device key that a new identity certifies again is in force, not past."""
+        who = Person("alice", generation=2)
+        certificate = certify_device(
+            identity=who.identity, device=person("alice").device(), srv=SRV, user="alice", name="same", created=1
+        )
+        bundle = replace(who.bundle(), certs=(certificate,))
+        keys = new_keys("alice", generation=2, devices=(1,), keys=bundle)
+        keys = replace(keys, devices=(person("alice").dev(),))
+        self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"first"), now=6))
+        self.assertEqual([], self.past())
+
+    def test_so_many(self) -> None:
+        """No more come along than the limit: the newest."""
+        self.store = self.make_store(max_past=2)
+        self.published(2, (1, 2, 3, 4))
+        self.published(3, (4,), 1, 2, 3)
+        who = person("alice")
+        self.assertEqual([who.certificate(3), who.certificate(2)], self.past())
 
 
 class PasswordTests(StoreCase):

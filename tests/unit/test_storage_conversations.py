@@ -2,121 +2,171 @@
 
 from __future__ import annotations
 
-from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, ROOM_FULL, TOO_MANY_ROOMS
-from securechat.storage.interface import ConversationRecord, Joined, RoomSummary
-from tests.doubles import StoreCase, new_keys, new_message, private_message
-
-
-class JoinTests(StoreCase):
-    """Tests for `join` and `leave`."""
-
-    def test_makes_the_room(self) -> None:
-        """Who joins a room that is not there makes it, and is its first change of membership."""
-        self.register("alice")
-        expected = Joined(head=1, first=0, last=0, created=True, fresh=True)
-        self.assertEqual(expected, self.do(self.store.join("alice", "ops", 1)))
-
-    def test_later_member(self) -> None:
-        """A later member starts after the newest message; the head counts them."""
-        self.gather("alice")
-        self.register("bob")
-        for number in (1, 2):
-            self.do(self.store.append(new_message("alice", ["alice"], number)))
-        expected = Joined(head=2, first=2, last=2, created=False, fresh=True)
-        self.assertEqual(expected, self.do(self.store.join("bob", "ops", 1)))
-
-    def test_twice(self) -> None:
-        """Joining again is harmless: nothing counts up, and the place where one started stays."""
-        self.gather("alice", "bob")
-        self.do(self.store.append(new_message("alice", ["alice", "bob"])))
-        expected = Joined(head=2, first=0, last=1, created=False, fresh=False)
-        self.assertEqual(expected, self.do(self.store.join("bob", "ops", 1)))
-        self.assertEqual([RoomSummary("ops", 2, True)], self.do(self.store.rooms("bob")))
-
-    def test_room_full(self) -> None:
-        """A full room takes nobody new, but its members may join again; a place that frees is given."""
-        self.store = self.make_store(max_members=2)
-        self.gather("alice", "bob")
-        self.register("carol")
-        self.assertRefused(ROOM_FULL, self.store.join("carol", "ops", 1), room="ops", limit=2)
-        self.assertFalse(self.do(self.store.join("bob", "ops", 1)).fresh)
-        self.do(self.store.leave("bob", "ops", 1))
-        self.assertEqual(4, self.do(self.store.join("carol", "ops", 1)).head)
-
-    def test_too_many_rooms(self) -> None:
-        """Nobody is in more rooms than allowed; private conversations do not count; no room is left behind."""
-        self.store = self.make_store(max_rooms=1)
-        self.register("alice", "bob")
-        self.do(self.store.append(private_message("alice", "bob")))
-        self.do(self.store.join("alice", "ops", 1))
-        self.assertRefused(TOO_MANY_ROOMS, self.store.join("alice", "more", 1), limit=1)
-        self.assertEqual(["ops"], [room.room for room in self.do(self.store.rooms("alice"))])
-        self.do(self.store.leave("alice", "ops", 1))
-        self.do(self.store.join("alice", "more", 1))
-
-    def test_leave(self) -> None:
-        """Leaving counts the head up and ends the membership; an empty room stays, but is not listed."""
-        self.gather("alice", "bob")
-        self.assertEqual(3, self.do(self.store.leave("bob", "ops", 1)))
-        self.assertEqual((3, [("alice", 1)]), self.do(self.store.members("alice", "ops")))
-        self.assertEqual([], self.do(self.store.conversations("bob")))
-        self.assertEqual(4, self.do(self.store.leave("alice", "ops", 1)))
-        self.assertEqual([], self.do(self.store.rooms("bob")))
-        self.assertEqual(5, self.do(self.store.join("bob", "ops", 1)).head)
-
-    def test_leave_where_one_is_not(self) -> None:
-        """Nobody leaves a room that is not there, or twice."""
-        self.gather("alice")
-        self.register("bob")
-        self.assertRefused(NO_SUCH_ROOM, self.store.leave("bob", "none", 1), room="none")
-        self.assertRefused(NOT_MEMBER, self.store.leave("bob", "ops", 1), room="ops")
-
-    def test_rejoin(self) -> None:
-        """Who comes back starts after what was said meanwhile."""
-        self.gather("alice", "bob")
-        self.do(self.store.leave("bob", "ops", 1))
-        self.do(self.store.append(new_message("alice", ["alice"], 1, head=3)))
-        expected = Joined(head=4, first=1, last=1, created=False, fresh=True)
-        self.assertEqual(expected, self.do(self.store.join("bob", "ops", 1)))
+from securechat.crypto.roomlog import ChangePolicy, ChangeTopic, Invite, Join, Leave
+from securechat.crypto.transcript import next_th, transcript_start
+from securechat.errors import DAMAGED, NO_SUCH_ROOM, NOT_MEMBER
+from securechat.storage.interface import Backup, ConversationRecord, RoomSummary
+from tests.doubles import StoreCase, new_keys, new_message, person, private_message
 
 
 class ListTests(StoreCase):
-    """Tests for `rooms`, `members` and `conversations`."""
+    """Tests for `rooms`, `members`, `invitations` and `conversations`."""
 
     def test_rooms(self) -> None:
-        """All rooms come by name, with how many are in them and whether one is; private ones are nobody's."""
+        """Open rooms come by name, with how many are in them and whether one is; private ones are nobody's."""
         self.gather("alice", "bob", room="zoo")
-        self.do(self.store.join("bob", "ops", 1))
+        self.meet("bob", room="ops")
+        self.meet("alice", room="board", join="invite")
         self.do(self.store.append(private_message("alice", "bob")))
         expected = [RoomSummary("ops", 1, False), RoomSummary("zoo", 2, True)]
         self.assertEqual(expected, self.do(self.store.rooms("alice")))
 
+    def test_closed_later(self) -> None:
+        """A room that becomes private leaves the list, and comes back when it is opened."""
+        self.gather("alice")
+        self.act(ChangePolicy, person("alice"), join="invite")
+        self.assertEqual([], self.do(self.store.rooms("alice")))
+        self.act(ChangePolicy, person("alice"), join="open")
+        self.assertEqual([RoomSummary("ops", 1, True)], self.do(self.store.rooms("alice")))
+
+    def test_topics(self) -> None:
+        """A room's topic is its newest; it is sealed at rest, and one that was altered is not shown."""
+        self.gather("alice")
+        for topic in ("first", "caf\u00e9"):
+            self.act(ChangeTopic, person("alice"), topic=topic.encode())
+        self.assertEqual([RoomSummary("ops", 1, True, "caf\u00e9")], self.do(self.store.rooms("alice")))
+        (sealed,) = self.writer.connection.execute("SELECT topic FROM conversation").fetchone()
+        self.assertNotIn("caf\u00e9".encode(), sealed)
+        self.writer.connection.execute("UPDATE conversation SET topic = zeroblob(9)")
+        self.assertEqual([RoomSummary("ops", 1, True)], self.do(self.store.rooms("alice")))
+
+    def test_no_topic(self) -> None:
+        """An empty topic is none."""
+        self.gather("alice")
+        for topic in (b"something", b""):
+            self.act(ChangeTopic, person("alice"), topic=topic)
+        self.assertEqual([RoomSummary("ops", 1, True)], self.do(self.store.rooms("alice")))
+
     def test_members(self) -> None:
-        """Members come by name with the version of their device list, at the head they hold for."""
-        self.gather("bob", "alice")
-        self.do(self.store.publish("bob", new_keys("bob", 2), backup=None, now=1))
-        self.assertEqual((2, [("alice", 1), ("bob", 2)]), self.do(self.store.members("alice", "ops")))
+        """Members come by name, but not under another identity than they joined with."""
+        self.gather("carol", "bob", "alice")
+        self.do(self.store.reset_identity("bob", new_keys("bob", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertEqual(["alice", "carol"], self.do(self.store.members("alice", "ops")))
 
     def test_members_for_members(self) -> None:
-        """Who is in a room is told to those who are."""
+        """Who is in a room is told to those who are; a private conversation is no room."""
         self.gather("alice")
         self.register("bob")
+        message = private_message("alice", "bob")
+        self.do(self.store.append(message))
         self.assertRefused(NOT_MEMBER, self.store.members("bob", "ops"), room="ops")
         self.assertRefused(NO_SUCH_ROOM, self.store.members("bob", "none"), room="none")
+        self.assertRefused(NO_SUCH_ROOM, self.store.members("bob", message.room), room=message.room)
+
+    def test_invitations(self) -> None:
+        """An invitation stands until it is used, declined or void, and is of the identity that was invited."""
+        self.gather("alice", join="invite")
+        self.meet("alice", room="more")
+        self.register("bob", "carol")
+        for room in ("ops", "more"):
+            for user in ("bob", "carol"):
+                self.act(Invite, person("alice"), person(user), room=room)
+        self.assertEqual(["more", "ops"], self.do(self.store.invitations("bob")))
+        self.act(Join, person("bob"))
+        self.assertEqual(["more"], self.do(self.store.invitations("bob")))
+        self.act(Leave, person("bob"), room="more")
+        self.assertEqual([], self.do(self.store.invitations("bob")))
+        self.do(self.store.reset_identity("carol", new_keys("carol", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertEqual([], self.do(self.store.invitations("carol")))
+
+    def test_invitations_of_one_who_left(self) -> None:
+        """When a member leaves, what they gave out is void."""
+        self.gather("alice", "bob")
+        self.register("carol")
+        self.act(Invite, person("bob"), person("carol"))
+        self.act(Leave, person("bob"))
+        self.assertEqual([], self.do(self.store.invitations("carol")))
 
     def test_conversations(self) -> None:
         """A user's rooms and private conversations come with where each stands, and who the other one is."""
         self.gather("alice", "bob")
-        self.do(self.store.join("bob", "other", 1))
-        self.do(self.store.append(new_message("alice", ["alice", "bob"])))
+        self.meet("bob", room="other")
+        message = new_message("alice", ["alice", "bob"])
+        self.do(self.store.append(message))
         private = private_message("bob", "alice")
         self.do(self.store.append(private))
+        log = self.rooms["ops"].log
+        places = [
+            (1, next_th(transcript_start(log.id), log.head, message.id)),
+            (1, next_th(transcript_start(private.room), "", private.id)),
+        ]
         expected = [
-            ConversationRecord("ops", head=2, last=1, first=0, read=0),
-            ConversationRecord(private.room, head=0, last=1, first=0, read=0, peer="bob"),
+            ConversationRecord("ops", log.id, log.head, 2, last=1, first=0, read=0, start=places[0]),
+            ConversationRecord(private.room, private.room, "", 0, 1, 0, 0, places[1], peer="bob"),
         ]
         self.assertEqual(expected, self.do(self.store.conversations("alice")))
         self.assertEqual([], self.do(self.store.conversations("nobody")))
+
+    def test_after_a_reset(self) -> None:
+        """A new identity is in nothing; to others the private conversation with the old one stays."""
+        self.gather("alice", "bob")
+        self.do(self.store.append(private_message("bob", "alice")))
+        self.do(self.store.reset_identity("bob", new_keys("bob", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertEqual([], self.do(self.store.conversations("bob")))
+        self.assertEqual([None, "bob"], [record.peer for record in self.do(self.store.conversations("alice"))])
+        self.assertEqual([RoomSummary("ops", 1, True)], self.do(self.store.rooms("alice")))
+        self.assertEqual([RoomSummary("ops", 1, False)], self.do(self.store.rooms("bob")))
+
+    def test_back_to_an_identity(self) -> None:
+        """An identity that an account takes again is where it was before, and is counted once."""
+        self.gather("alice", "bob")
+        for generation in (2, 1):
+            keys = new_keys("bob", generation=generation)
+            self.do(self.store.reset_identity("bob", keys, backup=Backup(1, b"x"), now=1))
+        self.assertEqual(["alice", "bob"], self.do(self.store.members("bob", "ops")))
+        self.assertEqual([RoomSummary("ops", 2, True)], self.do(self.store.rooms("bob")))
+
+
+class StartTests(StoreCase):
+    """Tests for the place from which a reader goes on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather("alice")
+        self.register("bob")
+        log = self.rooms["ops"].log
+        self.ths = [transcript_start(log.id)]
+        for number in range(1, 5):
+            if number == 3:
+                self.act(Join, person("bob"))
+            message = self.said("alice", list(log.members), number)
+            self.do(self.store.append(message))
+            self.ths.append(next_th(self.ths[-1], log.head, message.id))
+
+    def assertStart(self, seq: int, user: str, since: dict[str, int]) -> None:
+        """With these cursors a user goes on behind that message."""
+        (record,) = self.do(self.store.conversations(user, since))
+        self.assertEqual((seq, self.ths[seq]), record.start)
+
+    def test_cursor(self) -> None:
+        """A reader goes on from what they have, from the beginning to the newest."""
+        for seq in range(5):
+            self.assertStart(seq, "alice", {"ops": seq})
+
+    def test_not_before_the_join(self) -> None:
+        """Nobody goes on from before they joined."""
+        self.assertStart(2, "bob", {"ops": 0})
+
+    def test_read_marker(self) -> None:
+        """Without a cursor here, or with one that is not there yet, it is the read marker."""
+        self.do(self.store.move_read_marker("alice", "ops", 3))
+        for since in ({}, {"ops": 5}, {"other": 1}):
+            self.assertStart(3, "alice", since)
+
+    def test_newest(self) -> None:
+        """Whoever asks for no cursors gets the newest place."""
+        (record,) = self.do(self.store.conversations("bob"))
+        self.assertEqual((4, self.ths[4]), record.start)
 
 
 class ReadMarkerTests(StoreCase):
@@ -147,7 +197,7 @@ class ReadMarkerTests(StoreCase):
 
     def test_starts_where_one_joined(self) -> None:
         """What was there before one joined counts as read."""
-        self.do(self.store.join("bob", "ops", 1))
+        self.act(Join, person("bob"))
         self.assertEqual(3, self.marker("bob"))
         self.assertFalse(self.do(self.store.move_read_marker("bob", "ops", 2)))
 
@@ -173,12 +223,7 @@ class PrivateTests(StoreCase):
             self.store.members("mallory", room),
             self.store.read("mallory", room, after=None, before=None, limit=1, max_bytes=1),
             self.store.move_read_marker("mallory", room, 1),
-            self.store.leave("mallory", room, 1),
-            self.store.append(new_message("mallory", ["mallory"], room=room)),
+            self.store.audience("mallory", room, "0" * 64),
+            self.store.append(new_message("mallory", ["mallory"], room=room, place=(room, ""))),
         ):
             self.assertRefused(NO_SUCH_ROOM, verb, room=room)
-
-    def test_cannot_be_left(self) -> None:
-        """It is no room: its two people stay in it."""
-        self.assertRefused(NO_SUCH_ROOM, self.store.leave("alice", self.message.room, 1), room=self.message.room)
-        self.assertEqual((0, [("alice", 1), ("bob", 1)]), self.do(self.store.members("bob", self.message.room)))

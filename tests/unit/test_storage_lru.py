@@ -47,6 +47,15 @@ class LeastRecentlyUsedTests(SynchronousTestCase):
         self.cache.put("b", 3, 9)
         self.assertEqual({"a": 2, "b": 3}, self.held())
 
+    def test_drop(self) -> None:
+        """What is dropped is gone, and its room is free; dropping it again does nothing."""
+        self.cache.put("a", 1, 6)
+        self.cache.put("b", 2, 4)
+        for _ in range(2):
+            self.cache.drop("a")
+        self.cache.put("c", 3, 6)
+        self.assertEqual({"b": 2, "c": 3}, self.held())
+
     def test_clear(self) -> None:
         """Cleared, it is empty and has all its room."""
         self.cache.put("a", 1, 10)

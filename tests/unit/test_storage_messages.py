@@ -12,26 +12,39 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from securechat.crypto.envelope import audience, audience_digest
+from securechat.crypto.identity import private_conversation
+from securechat.crypto.roomlog import Ban, ChangePolicy, ChangeTopic, Invite, Join, Kick, Leave, Mute, Unmute
+from securechat.crypto.transcript import next_th, transcript_start
 from securechat.errors import (
     BAD_AUDIENCE,
+    BAD_HEADER,
+    CTR_BEHIND,
     DAMAGED,
     INTERNAL,
     MID_CONFLICT,
+    MUTED,
     NO_SUCH_ROOM,
+    NO_SUCH_USER,
     NOT_MEMBER,
     OUT_OF_TURN,
     STALE_HEAD,
     STALE_KEYS,
+    UNKNOWN_AUDIENCE,
     Refused,
 )
-from securechat.storage.interface import Appended, MessageRow, Page
+from securechat.storage.interface import Appended, Backup, MessageRow, Page
 from tests.doubles import (
+    Person,
     StoreCase,
     device,
     hex_id,
     kid,
+    long_id,
     new_keys,
     new_message,
+    pair,
+    person,
     private_message,
     wrapped,
 )
@@ -40,7 +53,7 @@ BOTH = ["alice", "bob"]
 
 
 class AppendTests(StoreCase):
-    """Tests for `append`: what is stored, and each refusal."""
+    """Tests for `append`: what is stored, and when it is refused."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -62,39 +75,41 @@ class AppendTests(StoreCase):
         self.assertEqual(2, self.do(self.store.append(new_message("alice", BOTH, 2))).seq)
 
     def test_answer(self) -> None:
-        """The answer says where the message is and when it arrived."""
+        """The answer says where the message is, when it arrived, and behind how many room events."""
         message = new_message("alice", BOTH, ts=77)
-        self.assertEqual(Appended(1, 77), self.do(self.store.append(message)))
+        self.assertEqual(Appended(1, 77, events=2), self.do(self.store.append(message)))
+        self.act(ChangeTopic, person("alice"), topic=b"new")
+        self.assertEqual(3, self.do(self.store.append(new_message("alice", BOTH, 2))).events)
 
     def test_resent(self) -> None:
         """The same message again is no error and stored once; it keeps its first place and time."""
         self.do(self.store.append(new_message("alice", BOTH, ts=77)))
+        self.act(ChangeTopic, person("alice"), topic=b"new")
         again = self.do(self.store.append(new_message("alice", BOTH, ts=99)))
-        self.assertEqual(Appended(1, 77, dup=True), again)
+        self.assertEqual(Appended(1, 77, events=2, dup=True), again)
         self.assertEqual(1, self.last())
 
     def test_resent_whatever_holds_now(self) -> None:
-        """A resend is answered after a rekey, at a stale head, and even after leaving."""
+        """A resend is answered after a rekey, after a kick, and even after leaving."""
         message = new_message("alice", BOTH)
         self.do(self.store.append(message))
         self.do(self.store.publish("bob", new_keys("bob", 2, rk_kid=kid("bob", 2)), backup=None, now=1))
         self.assertTrue(self.do(self.store.append(message)).dup)
-        self.do(self.store.leave("bob", "ops", 1))
+        self.act(Kick, person("alice"), person("bob"))
         self.assertTrue(self.do(self.store.append(message)).dup)
-        self.do(self.store.leave("alice", "ops", 1))
+        self.act(Leave, person("alice"))
         self.assertTrue(self.do(self.store.append(message)).dup)
 
     def test_mid_conflict(self) -> None:
         """Another body under the same mid is refused before anything else is looked at."""
         message = new_message("alice", BOTH)
         self.do(self.store.append(message))
-        other = new_message("alice", ["alice"], mid=message.mid, shared=b"other", ctr=9, head=9)
+        other = new_message("alice", ["alice"], mid=message.header.mid, shared=b"other", ctr=9, head="")
         self.assertRefused(MID_CONFLICT, self.store.append(other))
 
     def test_mid_conflict_across_rooms(self) -> None:
         """The same mid and body in another room is another message: `dup` would name a wrong place."""
-        for user in BOTH:
-            self.do(self.store.join(user, "more", 1))
+        self.meet(*BOTH, room="more")
         self.do(self.store.append(new_message("alice", BOTH)))
         self.assertRefused(MID_CONFLICT, self.store.append(new_message("alice", BOTH, room="more")))
 
@@ -110,65 +125,56 @@ class AppendTests(StoreCase):
         verb = self.store.append(new_message("alice", BOTH, room="none"))
         self.assertRefused(NO_SUCH_ROOM, verb, room="none")
 
+    def test_other_room(self) -> None:
+        """A header that names another room than the one it is sent to is refused."""
+        message = new_message("alice", BOTH, place=(long_id("other"), self.rooms["ops"].log.head))
+        self.assertRefused(BAD_HEADER, self.store.append(message), why="it is of another conversation")
+
     def test_not_member(self) -> None:
         """Only members talk in a room; that is said before the head is judged."""
         self.register("carol")
-        message = new_message("carol", [*BOTH, "carol"], head=99)
+        message = self.said("carol", [*BOTH, "carol"], head=long_id("unknown"))
         self.assertRefused(NOT_MEMBER, self.store.append(message), room="ops")
 
-    def test_stale_head(self) -> None:
-        """A message for other members than the present ones is refused with the head to seal for."""
-        message = new_message("alice", BOTH)
-        self.register("carol")
-        self.do(self.store.join("carol", "ops", 1))
-        self.assertRefused(STALE_HEAD, self.store.append(message), room="ops", head=3)
+    def test_other_identity(self) -> None:
+        """Who has another identity by now is no member any more."""
+        self.do(self.store.reset_identity("bob", new_keys("bob", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertRefused(NOT_MEMBER, self.store.append(new_message("bob", BOTH)), room="ops")
 
-    def test_head_from_the_future(self) -> None:
-        """A head that the room has not reached is as wrong as an old one."""
-        self.assertRefused(STALE_HEAD, self.store.append(new_message("alice", BOTH, head=3)), room="ops", head=2)
-
-    def test_bad_audience(self) -> None:
-        """One reader too few and one too many are refused."""
-        self.register("mallory")
-        for readers in (["alice"], [*BOTH, "mallory"], ["alice", "mallory"], []):
-            message = new_message("alice", readers, head=2)
-            self.assertRefused(BAD_AUDIENCE, self.store.append(message), room="ops")
-
-    def test_audience_after_a_message(self) -> None:
-        """The audience is checked for the second message as for the first."""
-        self.do(self.store.append(new_message("alice", BOTH, 1)))
-        message = new_message("alice", ["alice"], 2, head=2)
-        self.assertRefused(BAD_AUDIENCE, self.store.append(message), room="ops")
-
-    def test_keys_of_other_readers(self) -> None:
-        """Wrapped keys for others than `kids` names are refused: the slots would be of the wrong readers."""
-        message = new_message("alice", BOTH, wrapped={"alice": b"a" * 384})
-        self.assertRefused(BAD_AUDIENCE, self.store.append(message), room="ops")
-
-    def test_slot_of_another_size(self) -> None:
-        """Two wrapped keys of wrong sizes that add up right are the caller's mistake: nothing is stored."""
-        message = new_message("alice", BOTH, wrapped={"alice": b"a" * 383, "bob": b"b" * 385})
-        self.assertRefused(INTERNAL, self.store.append(message))
-        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
-        self.assertEqual(0, self.last())
-
-    def test_stale_keys(self) -> None:
-        """All whose key is not the newest are named, in order."""
-        for user in ("bob", "alice"):
-            keys = new_keys(user, 2, rk_kid=kid(user, 2))
-            self.do(self.store.publish(user, keys, backup=None, now=1))
-        self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH)), users=("alice", "bob"))
-        mixed = new_message("alice", BOTH, kids={"alice": kid("alice"), "bob": kid("bob", 2)})
-        self.assertRefused(STALE_KEYS, self.store.append(mixed), users=("alice",))
+    def test_wrong_list(self) -> None:
+        """The sender must know their own newest list: its number and its digest."""
+        version, digest = person("alice").dl
+        for wrong in ((version + 1, digest), (version, long_id("other"))):
+            self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH, dl=wrong)), users=("alice",))
 
     def test_out_of_turn(self) -> None:
         """A device counts its messages in each conversation from 1 without gaps."""
         for ctr in (2, 3):
             self.assertRefused(OUT_OF_TURN, self.store.append(new_message("alice", BOTH, ctr)), expected=1)
         self.do(self.store.append(new_message("alice", BOTH, 1)))
-        for ctr in (1, 3):
+        self.assertRefused(OUT_OF_TURN, self.store.append(new_message("alice", BOTH, 3)), expected=2)
+
+    def test_wrong_previous(self) -> None:
+        """A message that follows another than the device's last is out of turn, the first one too."""
+        verb = self.store.append(new_message("alice", BOTH, 1, prev=long_id("none")))
+        self.assertRefused(OUT_OF_TURN, verb, expected=1)
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        for prev in ("", long_id("other")):
+            self.assertRefused(OUT_OF_TURN, self.store.append(new_message("alice", BOTH, 2, prev=prev)), expected=2)
+
+    def test_ctr_behind(self) -> None:
+        """A number that was used brings the device's newest message here, as its sender may have it."""
+        for number in (1, 2):
+            self.do(self.store.append(new_message("alice", BOTH, number)))
+        self.do(self.store.append(new_message("bob", BOTH, 1)))
+        newest = new_message("alice", BOTH, 2)
+        proof = MessageRow(
+            "ops", 2, "alice", newest.device, newest.header.mid, newest.ts, 2, newest.shared, kid("alice"),
+            wrapped(newest.header.mid, "alice"),
+        )  # fmt: skip
+        for ctr in (1, 2):
             message = new_message("alice", BOTH, ctr, mid=hex_id("fresh", ctr))
-            self.assertRefused(OUT_OF_TURN, self.store.append(message), expected=2)
+            self.assertRefused(CTR_BEHIND, self.store.append(message), expected=3, proof=proof)
 
     def test_counters_are_apart(self) -> None:
         """Each device counts for itself, and in each conversation anew."""
@@ -180,42 +186,112 @@ class AppendTests(StoreCase):
         ):
             self.assertFalse(self.do(self.store.append(message)).dup)
 
+    def test_slot_of_another_size(self) -> None:
+        """Two wrapped keys of wrong sizes that add up right are the caller's mistake: nothing is stored."""
+        message = new_message("alice", BOTH, wrapped={"alice": b"a" * 383, "bob": b"b" * 385})
+        self.assertRefused(INTERNAL, self.store.append(message))
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.assertEqual(0, self.last())
+
+    def test_keys_of_other_readers(self) -> None:
+        """So are wrapped keys for others than `kids` names: the slots would be of the wrong readers."""
+        self.assertRefused(INTERNAL, self.store.append(new_message("alice", BOTH, wrapped={"alice": b"a" * 384})))
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_one_audience_for_many_messages(self) -> None:
+        """Who a message is for is stored once a conversation, not once a message."""
+        count = "SELECT count(*) FROM audience"
+        for number in (1, 2):
+            self.do(self.store.append(new_message("alice", BOTH, number)))
+        self.assertEqual((1,), self.writer.connection.execute(count).fetchone())
+        self.act(Leave, person("bob"))
+        self.do(self.store.append(self.said("alice", ["alice"], 3)))
+        self.assertEqual((2,), self.writer.connection.execute(count).fetchone())
+        self.act(Join, person("bob"))
+        self.do(self.store.append(self.said("alice", BOTH, 4)))
+        self.assertEqual((2,), self.writer.connection.execute(count).fetchone())
+
+    def test_few_statements_a_message(self) -> None:
+        """While members and keys stay the same, a message costs six statements, and asks for no member or event."""
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        (record,) = self.do(self.store.conversations("alice"))
+        statements: list[str] = []
+        self.writer.connection.set_trace_callback(statements.append)
+        self.do(self.store.append(new_message("alice", BOTH, 2, th=record.start)))
+        ours = [sql for sql in statements if sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]
+        self.assertEqual(6, len(ours), ours)
+        self.assertEqual([], [sql for sql in ours if "member" in sql or "room_event" in sql or " audience " in sql])
+
+
+class OrderTests(StoreCase):
+    """Tests for the order of the checks."""
+
     def test_order_of_checks(self) -> None:
         """Where everything is wrong at once, mending one thing shows the next, in the documented order."""
-        self.do(self.store.append(new_message("alice", BOTH, 1)))
-        self.register("carol")
+        self.gather(*BOTH)
+        self.register("carol", "dave", "erin")
+        self.act(Join, person("carol"))
+        self.act(Join, person("dave"))
+        early = self.rooms["ops"].log.head
+        self.act(Join, person("erin"))
+        self.act(Kick, person("alice"), person("erin"))
+        self.act(Leave, person("dave"))
+        self.act(Mute, person("alice"), person("carol"))
+        self.do(self.store.append(self.said("alice", [*BOTH, "carol"], 1)))
+        log = self.rooms["ops"].log
+        stale = {"alice": kid("alice"), "bob": "0" * 32}
         wrong: dict[str, Any] = {
-            "mid": new_message("alice", BOTH, 1).mid,
-            "head": 7,
+            "room": "none",
+            "place": (long_id("other"), early),
+            "mid": new_message("alice", BOTH, 1).header.mid,
+            "device": device("alice"),
             "shared": b"other",
-            "kids": {"alice": "0" * 32},
-            "wrapped": {"alice": b"w" * 384},
+            "dl": (9, long_id("list")),
+            "kids": stale,
+            "rcp": long_id("rcp"),
+            "th": (1, long_id("th")),
             "ctr": 9,
         }
-        stale = {"kids": {"alice": kid("alice"), "bob": "0" * 32}, "wrapped": dict.fromkeys(BOTH, b"w" * 384)}
-        mended: list[dict[str, Any]] = [
-            {},
-            {"mid": hex_id("fresh"), "sender": "carol", "device": device("carol")},
-            {"sender": "alice", "device": device("alice")},
-            {"head": 2},
-            stale,
-            {"kids": {user: kid(user) for user in BOTH}},
-            {"ctr": 2},
+        members = [*BOTH, "carol"]
+        mended: list[tuple[str, dict[str, Any]]] = [
+            ("alice", {}),
+            ("dave", {"mid": hex_id("fresh"), "device": device("dave")}),
+            ("dave", {"room": "ops"}),
+            ("dave", {"place": (log.id, early)}),
+            ("carol", {"device": device("carol")}),
+            ("alice", {"device": device("alice")}),
+            ("alice", {"place": (log.id, log.head)}),
+            ("alice", {"dl": person("alice").dl}),
+            ("alice", {"kids": {user: kid(user) for user in members} | stale}),
+            ("alice", {"kids": {user: kid(user) for user in members}}),
+            ("alice", {"rcp": audience_digest(audience({user: kid(user) for user in members})).hex()}),
+            ("alice", {"th": (0, transcript_start(log.id))}),
+            ("alice", {"ctr": 1}),
+            ("alice", {"ctr": 2}),
         ]
         seen = []
-        for step in mended:
+        for sender, step in mended:
             wrong |= step
-            seen.append(self.result_of(self.store.append(new_message("alice", BOTH, **wrong))))
+            seen.append(self.result_of(self.store.append(new_message(sender, members, **wrong))))
         codes = [
             MID_CONFLICT,
+            NO_SUCH_ROOM,
+            BAD_HEADER,
             NOT_MEMBER,
+            MUTED,
             STALE_HEAD,
+            STALE_KEYS,
             BAD_AUDIENCE,
             STALE_KEYS,
+            BAD_HEADER,
+            BAD_HEADER,
             OUT_OF_TURN,
-            Appended(2, 1_000_001),
+            CTR_BEHIND,
         ]
-        self.assertEqual(codes, seen)
+        self.assertEqual(codes, seen[:-1])
+        self.assertEqual(OUT_OF_TURN, seen[-1])  # it follows another message than the last
+        good = new_message("alice", members, 2, **{**wrong, "prev": new_message("alice", members, 1).id})
+        self.assertEqual(2, self.do(self.store.append(good)).seq)
 
     def result_of(self, verb: Coroutine[Deferred[Any], Any, Appended]) -> object:
         """The code with which a verb is refused, or what it answers."""
@@ -226,27 +302,214 @@ class AppendTests(StoreCase):
 
         return self.successResultOf(self.start(verb).addErrback(code))
 
-    def test_one_audience_for_many_messages(self) -> None:
-        """Who a message is for is stored once a conversation, not once a message."""
-        count = "SELECT count(*) FROM audience"
-        for number in (1, 2):
-            self.do(self.store.append(new_message("alice", BOTH, number)))
-        self.assertEqual((1,), self.writer.connection.execute(count).fetchone())
-        self.do(self.store.leave("bob", "ops", 1))
-        self.do(self.store.append(new_message("alice", ["alice"], 3, head=3)))
-        self.assertEqual((2,), self.writer.connection.execute(count).fetchone())
-        self.do(self.store.join("bob", "ops", 1))
-        self.do(self.store.append(new_message("alice", BOTH, 4, head=4)))
-        self.assertEqual((2,), self.writer.connection.execute(count).fetchone())
 
-    def test_members_are_not_asked_for_each_message(self) -> None:
-        """While members and keys stay the same, storing a message does not query them."""
+class AudienceTests(StoreCase):
+    """Tests for heads, and for whom a message must be sealed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+        self.register("carol", "mallory")
+        self.old = (self.rooms["ops"].log.id, self.rooms["ops"].log.head)
+
+    def sealed(self, *readers: str, **changes: Any) -> Coroutine[Deferred[Any], Any, Appended]:
+        """The verb that stores alice's first message, sealed for these at the present head."""
+        return self.store.append(self.said("alice", readers, **changes))
+
+    def test_exactly_the_members(self) -> None:
+        """One reader too few and one too many are refused."""
+        for readers in (["alice"], [*BOTH, "mallory"], ["alice", "mallory"], []):
+            self.assertRefused(BAD_AUDIENCE, self.sealed(*readers), room="ops")
+
+    def test_after_a_message(self) -> None:
+        """The audience is checked for the second message as for the first."""
+        self.do(self.sealed(*BOTH))
+        self.assertRefused(BAD_AUDIENCE, self.store.append(self.said("alice", ["alice"], 2)), room="ops")
+
+    def test_somebody_who_does_not_exist(self) -> None:
+        """A reader who has no account is one too many."""
+        self.assertRefused(BAD_AUDIENCE, self.sealed(*BOTH, "nobody"), room="ops")
+
+    def test_joined_since(self) -> None:
+        """At an older head a newcomer may be missing or not; nobody else."""
+        self.act(Join, person("carol"))
+        self.do(self.sealed(*BOTH, place=self.old))
+        self.do(self.store.append(self.said("alice", [*BOTH, "carol"], 2, place=self.old)))
+        verb = self.store.append(self.said("alice", ["alice", "carol"], 3, place=self.old))
+        self.assertRefused(BAD_AUDIENCE, verb, room="ops")
+
+    def test_left_since(self) -> None:
+        """So it is with whoever left by themselves."""
+        self.act(Leave, person("bob"))
+        self.do(self.sealed(*BOTH, place=self.old))
+        self.do(self.store.append(self.said("alice", ["alice"], 2, place=self.old)))
+        self.assertRefused(BAD_AUDIENCE, self.store.append(self.said("alice", BOTH, 3)), room="ops")
+
+    def test_put_out_since(self) -> None:
+        """A message whose author has not heard of a kick or ban is refused, with the head to seal for."""
+        for kind in (Kick, Ban):
+            self.act(Join, person("carol"))
+            before = (self.old[0], self.rooms["ops"].log.head)
+            self.act(kind, person("alice"), person("carol"))
+            head = self.rooms["ops"].log.head
+            self.assertRefused(STALE_HEAD, self.sealed(*BOTH, place=before), room="ops", head=head)
+            if kind is Kick:
+                continue
+            self.do(self.sealed(*BOTH))
+
+    def test_unknown_head(self) -> None:
+        """A head that the log never had is refused, and so is none."""
+        head = self.old[1]
+        for wrong in (long_id("other"), ""):
+            self.assertRefused(STALE_HEAD, self.sealed(*BOTH, head=wrong), room="ops", head=head)
+
+    def test_old_head(self) -> None:
+        """So is one that is not of the last 1024 links, though nobody was put out."""
+        room = self.rooms["ops"]
+        for number in range(1023):
+            self.act(ChangeTopic, person("alice"), topic=b"%d" % number)
+        self.do(self.sealed(*BOTH, place=self.old))
+        self.act(ChangeTopic, person("alice"), topic=b"last")
+        verb = self.store.append(self.said("alice", BOTH, 2, place=self.old))
+        self.assertRefused(STALE_HEAD, verb, room="ops", head=room.log.head)
+
+    def test_stale_keys(self) -> None:
+        """All whose key is not the newest are named, in order."""
+        for user in ("bob", "alice"):
+            self.do(self.store.publish(user, new_keys(user, 2, rk_kid=kid(user, 2)), backup=None, now=1))
+        newest = person("alice").keys(2).version, person("alice").keys(2).digest
+        self.assertRefused(STALE_KEYS, self.sealed(*BOTH, dl=newest), users=("alice", "bob"))
+        mixed = {"alice": kid("alice"), "bob": kid("bob", 2)}
+        self.assertRefused(STALE_KEYS, self.sealed(*BOTH, dl=newest, kids=mixed), users=("alice",))
+        both = {"alice": kid("alice", 2), "bob": kid("bob", 2)}
+        self.do(self.sealed(*BOTH, dl=newest, kids=both))
+
+    def test_stale_key_of_one_who_left(self) -> None:
+        """Whoever is named must be named with the newest key, members or not."""
+        self.act(Leave, person("bob"))
+        self.do(self.store.publish("bob", new_keys("bob", 2, rk_kid=kid("bob", 2)), backup=None, now=1))
+        self.assertRefused(STALE_KEYS, self.sealed(*BOTH, place=self.old), users=("bob",))
+
+    def test_other_identity(self) -> None:
+        """Who has another identity by now is no reader; an author who does not know it is told whom to look up."""
+        self.do(self.store.reset_identity("bob", new_keys("bob", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertRefused(STALE_KEYS, self.sealed(*BOTH), users=("bob",))
+        self.do(self.sealed("alice"))
+
+    def test_rcp(self) -> None:
+        """The digest in the header is that of the readers, whether they are just the members or not."""
+        wrong = {"rcp": long_id("other")}
+        why = "rcp is not the digest of the readers"
+        self.assertRefused(BAD_HEADER, self.sealed(*BOTH, **wrong), why=why)
+        self.act(Join, person("carol"))
+        self.assertRefused(BAD_HEADER, self.sealed(*BOTH, place=self.old, **wrong), why=why)
+
+
+class MutedTests(StoreCase):
+    """Tests for those who have no voice."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+
+    def speaks(self, number: int = 1, **changes: Any) -> Coroutine[Deferred[Any], Any, Appended]:
+        """The verb that stores bob's message of that number."""
+        return self.store.append(self.said("bob", BOTH, number, **changes))
+
+    def test_muted(self) -> None:
+        """Without a voice nobody writes, until it is given back."""
+        self.act(Mute, person("alice"), person("bob"))
+        self.assertRefused(MUTED, self.speaks(), room="ops")
+        self.act(Unmute, person("alice"), person("bob"))
+        self.do(self.speaks())
+
+    def test_lapses_by_the_servers_clock(self) -> None:
+        """A timed one ends at its very millisecond, whatever the author's clock says."""
+        self.act(Mute, person("alice"), person("bob"), until=5000)
+        self.assertRefused(MUTED, self.speaks(ts=4999, at=9999), room="ops")
+        self.do(self.speaks(ts=5000, at=1))
+
+
+class TranscriptTests(StoreCase):
+    """Tests for the transcript: what it runs over, and the place that a header names."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+        self.id = self.rooms["ops"].log.id
+
+    def test_runs_over_everything(self) -> None:
+        """th follows from ids and the links in force, in the order of the history."""
+        head = self.rooms["ops"].log.head
+        first = new_message("alice", BOTH, 1)
+        self.do(self.store.append(first))
+        self.act(ChangeTopic, person("alice"), topic=b"new")
+        second = self.said("bob", BOTH, 1)
+        self.do(self.store.append(second))
+        th = next_th(next_th(transcript_start(self.id), head, first.id), self.rooms["ops"].log.head, second.id)
+        self.assertEqual((2, th), self.do(self.store.conversations("alice"))[0].start)
+
+    def test_in_private(self) -> None:
+        """In private there is no link."""
+        message = private_message("alice", "bob")
+        self.do(self.store.append(message))
+        th = next_th(transcript_start(message.room), "", message.id)
+        self.assertEqual([(1, th)], [r.start for r in self.do(self.store.conversations("bob")) if r.peer])
+
+    def test_any_place_so_far(self) -> None:
+        """A header names the beginning, the newest place, or any between."""
+        places = [(0, transcript_start(self.id))]
+        for number in range(1, 5):
+            self.do(self.store.append(new_message("alice", BOTH, number, th=places[number // 2])))
+            places.append(self.do(self.store.conversations("alice"))[0].start)
+        self.do(self.store.append(new_message("alice", BOTH, 5, th=places[-1])))
+
+    def test_no_place(self) -> None:
+        """Another value at a place, or a place that is not there yet, is refused."""
         self.do(self.store.append(new_message("alice", BOTH, 1)))
-        statements: list[str] = []
-        self.writer.connection.set_trace_callback(statements.append)
-        self.do(self.store.append(new_message("alice", BOTH, 2)))
-        self.assertTrue(statements)
-        self.assertEqual([], [sql for sql in statements if " member " in sql or "audience " in sql.split(" (")[0]])
+        (record,) = self.do(self.store.conversations("alice"))
+        start = (0, transcript_start(self.id))
+        for wrong in ((0, record.start[1]), (1, start[1]), (2, record.start[1]), (1, long_id("x"))):
+            verb = self.store.append(new_message("alice", BOTH, 2, th=wrong))
+            self.assertRefused(BAD_HEADER, verb, why="th is no place of this conversation")
+
+
+class EpochTests(StoreCase):
+    """Tests for numbers after a restore, when messages that others have seen may be gone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        self.successResultOf(self.store.close())
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE meta SET epoch = ?", ("e" * 32,))
+            connection.commit()
+        self.store = self.make_store()
+
+    def test_any_higher_number_once(self) -> None:
+        """The first message of a device may have any number above the last stored; then they count on."""
+        self.do(self.store.append(new_message("alice", BOTH, 5)))
+        self.assertRefused(OUT_OF_TURN, self.store.append(new_message("alice", BOTH, 7)), expected=6)
+        self.do(self.store.append(new_message("alice", BOTH, 6)))
+
+    def test_not_a_lower_one(self) -> None:
+        """A number that is stored is not taken again: nothing can be replayed."""
+        message = new_message("alice", BOTH, 1, mid=hex_id("fresh"))
+        self.assertIs(CTR_BEHIND, self.refusal(self.store.append(message)).code)
+
+    def test_device_that_is_new_here(self) -> None:
+        """So it is for a device all of whose messages may be gone."""
+        self.do(self.store.append(new_message("bob", BOTH, 9)))
+        self.assertRefused(OUT_OF_TURN, self.store.append(new_message("bob", BOTH, 11)), expected=10)
+
+    def test_not_in_the_first_epoch(self) -> None:
+        """A server that was never restored takes the first number only."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE meta SET first_epoch = epoch")
+            connection.commit()
+        self.store = self.make_store()
+        self.assertRefused(OUT_OF_TURN, self.store.append(new_message("bob", BOTH, 9)), expected=1)
 
 
 class PrivateTests(StoreCase):
@@ -259,14 +522,40 @@ class PrivateTests(StoreCase):
     def test_made_by_its_first_message(self) -> None:
         """The first message makes it, for both; whoever writes second finds it."""
         first = self.do(self.store.append(private_message("alice", "bob")))
-        self.assertEqual(Appended(1, 1_000_001, fresh_conversation=True), first)
+        self.assertEqual(Appended(1, 1_000_001, events=0, fresh_conversation=True), first)
         second = self.do(self.store.append(private_message("bob", "alice")))
-        self.assertEqual(Appended(2, 1_000_001), second)
+        self.assertEqual(Appended(2, 1_000_001, events=0), second)
 
-    def test_head_is_ignored(self) -> None:
-        """A private conversation has no head to be stale."""
-        self.do(self.store.append(private_message("alice", "bob", 1, head=5)))
-        self.do(self.store.append(private_message("alice", "bob", 2, head=6)))
+    def test_no_head(self) -> None:
+        """A private conversation has no room log to be up to date with."""
+        verb = self.store.append(private_message("alice", "bob", 1, head=long_id("link")))
+        self.assertRefused(BAD_HEADER, verb, why="a private conversation has no head")
+
+    def test_other_pair(self) -> None:
+        """A conversation that is not that of the two identities is refused, naming whose keys to fetch."""
+        message = private_message("alice", "bob", room=pair("alice", "carol"), place=(pair("alice", "carol"), ""))
+        self.assertRefused(STALE_KEYS, self.store.append(message), users=("bob",))
+
+    def test_no_such_user(self) -> None:
+        """Nobody writes to somebody who does not exist."""
+        self.assertRefused(NO_SUCH_USER, self.store.append(private_message("alice", "nobody")), user="nobody")
+
+    def test_after_a_reset(self) -> None:
+        """A new identity of the other is another conversation; the old one stays, and a resend is still found there."""
+        message = private_message("alice", "bob")
+        self.do(self.store.append(message))
+        self.do(self.store.reset_identity("bob", new_keys("bob", generation=2), backup=Backup(1, b"x"), now=1))
+        self.assertRefused(STALE_KEYS, self.store.append(private_message("alice", "bob", 2)), users=("bob",))
+        self.assertTrue(self.do(self.store.append(message)).dup)
+        room = private_conversation(person("alice").ik, Person("bob", generation=2).ik)
+        kids = {"alice": kid("alice"), "bob": Person("bob", generation=2).kid}
+        renewed = private_message("alice", "bob", 1, mid=hex_id("x"), room=room, place=(room, ""), kids=kids)
+        self.assertTrue(self.do(self.store.append(renewed)).fresh_conversation)
+        self.assertEqual(
+            {(message.room, "bob"), (room, "bob")},
+            {(record.room, record.peer) for record in self.do(self.store.conversations("alice"))},
+        )
+        self.assertEqual([room], [record.room for record in self.do(self.store.conversations("bob"))])
 
     def test_exactly_two_readers(self) -> None:
         """It is sealed for the two and nobody else; a refused first message makes nothing."""
@@ -326,11 +615,12 @@ class ReadTests(StoreCase):
             1,
             "alice",
             sent.device,
-            sent.mid,
+            sent.header.mid,
             sent.ts,
+            2,
             sent.shared,
             kid("bob"),
-            wrapped(sent.mid, "bob"),
+            wrapped(sent.header.mid, "bob"),
         )
         self.assertEqual([expected], list(self.read("bob", after=0, limit=1).messages))
 
@@ -338,12 +628,12 @@ class ReadTests(StoreCase):
         """Each reader gets their own slot, in whatever order the sender named them."""
         members = ["zoe", "alice", "bob"]
         self.register("zoe")
-        self.do(self.store.join("zoe", "ops", 1))
-        message = new_message("bob", members, 1)
+        self.act(Join, person("zoe"))
+        message = self.said("bob", members, 1)
         self.do(self.store.append(message))
         for user in members:
             (row,) = self.read(user, limit=1).messages
-            self.assertEqual((kid(user), wrapped(message.mid, user)), (row.kid, row.wrapped))
+            self.assertEqual((kid(user), wrapped(message.header.mid, user)), (row.kid, row.wrapped))
 
     def test_newest(self) -> None:
         """Without a place, the newest come, oldest first; `more` says that older ones are there."""
@@ -393,8 +683,8 @@ class ReadTests(StoreCase):
     def test_not_sealed_for_the_reader(self) -> None:
         """What was said before one joined comes without a key."""
         self.register("carol")
-        self.do(self.store.join("carol", "ops", 1))
-        self.do(self.store.append(new_message("bob", [*BOTH, "carol"], 1)))
+        self.act(Join, person("carol"))
+        self.do(self.store.append(self.said("bob", [*BOTH, "carol"], 1)))
         old, new = self.read("carol", limit=2).messages
         self.assertEqual((None, None), (old.kid, old.wrapped))
         self.assertEqual((kid("carol"), True), (new.kid, new.wrapped is not None))
@@ -415,9 +705,87 @@ class ReadTests(StoreCase):
 
     def test_empty(self) -> None:
         """A room in which nobody spoke has an empty page."""
-        self.do(self.store.join("alice", "quiet", 1))
+        self.meet("alice", room="quiet")
         verb = self.store.read("alice", "quiet", after=None, before=None, limit=9, max_bytes=9)
         self.assertEqual(Page([], False), self.do(verb))
+
+    def test_start(self) -> None:
+        """A page comes with the place before its first message, so that a reader can check it by itself."""
+        room = self.rooms["ops"].log
+        ths = [transcript_start(room.id)]
+        for number in range(1, 6):
+            ths.append(next_th(ths[-1], room.head, new_message("alice", BOTH, number).id))
+        places = [self.read(**how).start for how in ({"after": 0}, {"after": 2}, {"limit": 2}, {"before": 3})]
+        self.assertEqual([(0, ths[0]), (2, ths[2]), (3, ths[3]), (0, ths[0])], places)
+        self.assertIsNone(self.read(after=5).start)
+
+
+class ClosedRoomTests(StoreCase):
+    """Tests for the history of a room that is not open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather("alice", join="invite")
+        self.register("bob")
+        for number in (1, 2):
+            self.do(self.store.append(self.said("alice", ["alice"], number)))
+        self.act(Invite, person("alice"), person("bob"))
+        self.act(Join, person("bob"))
+        for number in (3, 4):
+            self.do(self.store.append(self.said("alice", BOTH, number)))
+
+    def seqs(self, user: str, **how: Any) -> tuple[list[int], bool]:
+        where: dict[str, Any] = {"after": None, "before": None, "limit": 50, "max_bytes": 10**6}
+        page = self.do(self.store.read(user, "ops", **where | how))
+        return [row.seq for row in page.messages], page.more
+
+    def test_begins_with_the_join(self) -> None:
+        """What was said before one joined is not given out, and nothing says that there is more."""
+        self.assertEqual(([3, 4], False), self.seqs("bob"))
+        self.assertEqual(([3, 4], False), self.seqs("bob", after=0))
+        self.assertEqual(([], False), self.seqs("bob", before=3))
+        self.assertEqual(([4], True), self.seqs("bob", limit=1))
+
+    def test_all_for_the_first(self) -> None:
+        """Who was there has all of it."""
+        self.assertEqual(([1, 2, 3, 4], False), self.seqs("alice"))
+
+    def test_open_room(self) -> None:
+        """Once a room is open, everybody in it may have what they cannot read."""
+        self.act(ChangePolicy, person("alice"), join="open")
+        self.assertEqual(([1, 2, 3, 4], False), self.seqs("bob"))
+
+
+class AudienceOfTests(StoreCase):
+    """Tests for reading an audience back by its digest."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+        self.message = new_message("alice", BOTH)
+        self.do(self.store.append(self.message))
+        self.rcp = self.message.header.rcp
+
+    def test_bytes(self) -> None:
+        """A member gets the exact bytes that the digest is of."""
+        self.assertEqual(audience(self.message.kids), self.do(self.store.audience("bob", "ops", self.rcp)))
+
+    def test_unknown(self) -> None:
+        """A digest that no message of this conversation has is refused, also where another's has it."""
+        self.meet(*BOTH, room="more")
+        for room, rcp in (("ops", long_id("other")), ("more", self.rcp)):
+            self.assertRefused(UNKNOWN_AUDIENCE, self.store.audience("bob", room, rcp), room=room)
+
+    def test_only_members(self) -> None:
+        """Whom messages are for is told to those who are there."""
+        self.register("carol")
+        self.assertRefused(NOT_MEMBER, self.store.audience("carol", "ops", self.rcp), room="ops")
+        self.assertRefused(NO_SUCH_ROOM, self.store.audience("carol", "none", self.rcp), room="none")
+
+    def test_altered(self) -> None:
+        """One that was changed in the database is refused."""
+        self.writer.connection.execute("UPDATE audience SET sealed = zeroblob(9)")
+        self.assertRefused(DAMAGED, self.store.audience("bob", "ops", self.rcp), room="ops")
 
 
 class DamageTests(StoreCase):
@@ -426,8 +794,7 @@ class DamageTests(StoreCase):
     def setUp(self) -> None:
         super().setUp()
         self.gather(*BOTH)
-        for user in BOTH:
-            self.do(self.store.join(user, "more", 1))
+        self.meet(*BOTH, room="more")
         for number in (1, 2):
             self.do(self.store.append(new_message("alice", BOTH, number)))
         self.do(self.store.append(new_message("bob", BOTH, 1, room="more")))
@@ -474,12 +841,15 @@ class DamageTests(StoreCase):
         )
 
     def test_relabelled(self) -> None:
-        """A row of another sender, device, mid or time than was stored is refused."""
+        """A row of another sender, device, mid, time, count of events, id or transcript than was stored is refused."""
         self.assertRefusedAfter(
             "UPDATE message SET sender_id = 2 WHERE id = 1",
             "UPDATE message SET device = zeroblob(16) WHERE id = 1",
             "UPDATE message SET mid = zeroblob(16) WHERE id = 1",
             "UPDATE message SET ts = ts + 1 WHERE id = 1",
+            "UPDATE message SET events = events + 1 WHERE id = 1",
+            "UPDATE message SET digest = zeroblob(32) WHERE id = 1",
+            "UPDATE message SET th = zeroblob(32) WHERE id = 1",
         )
 
     def test_edited(self) -> None:

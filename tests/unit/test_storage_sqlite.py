@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
+from securechat.crypto.roomlog import Join
 from securechat.errors import FULL, TRY_AGAIN, StartupError
 from securechat.storage import connection
 from securechat.storage.interface import Appended, ChatStore, Page, Session
-from tests.doubles import StoreCase, device, new_message, private_message
+from tests.doubles import StoreCase, device, gathered, new_message, person, private_message
 
 BOTH = ["alice", "bob"]
 TOKEN = b"t" * 32
@@ -134,7 +135,7 @@ class RestartTests(StoreCase):
         self.store = self.make_store()
         self.assertEqual(before, self.seen())
         self.assertTrue(self.do(self.store.append(sent[0])).dup)
-        self.assertEqual(Appended(2, 1_000_002), self.do(self.store.append(new_message("alice", BOTH, 2))))
+        self.assertEqual(Appended(2, 1_000_002, events=2), self.do(self.store.append(new_message("alice", BOTH, 2))))
 
     def seen(self) -> list[Any]:
         """What the store answers."""
@@ -178,21 +179,21 @@ class FullTests(StoreCase):
         self.flushLoggedErrors(sqlite3.OperationalError)
         self.assertEqual(0, self.do(self.store.conversations("alice"))[0].last)
         writer.execute("PRAGMA max_page_count = 1000000")
-        self.assertEqual(Appended(1, big.ts), self.do(self.store.append(big)))
+        self.assertEqual(Appended(1, big.ts, events=2), self.do(self.store.append(big)))
 
 
 class UndoneTests(StoreCase):
     """Tests for what is remembered beside the database, after a transaction that is not."""
 
     def test_members_of_a_commit_that_failed(self) -> None:
-        """A room's members as a failed commit had them are forgotten: the same head may get other members."""
-        self.register("alice", "bob", "carol")
-        self.do(self.store.join("alice", "ops", 1))
+        """A room's members, and its log, as a failed commit had them are forgotten: its place may get another act."""
+        self.gather("alice")
+        self.register("bob", "carol")
         threads = self.writer.threads
         threads.held = True
-        first = self.start(self.store.join("carol", "elsewhere", 1))
-        joined = self.start(self.store.join("bob", "ops", 1))
-        said = self.start(self.store.append(new_message("alice", ["alice", "bob"])))
+        first = self.start(self.store.add_invite(b"code", uses=1, expires=99, now=1))
+        joined = self.start(self.acting(Join, person("bob")))
+        said = self.start(self.store.append(new_message("alice", BOTH)))
         threads.run_next()
         self.successResultOf(first)
         writer = self.writer.connection
@@ -203,8 +204,8 @@ class UndoneTests(StoreCase):
             self.assertEqual(TRY_AGAIN, self.failureResultOf(answer).value.code)
         threads.held = False
         self.flushLoggedErrors(sqlite3.DatabaseError)
-        self.assertEqual(2, self.do(self.store.join("carol", "ops", 1)).head)
-        self.do(self.store.append(new_message("alice", ["alice", "carol"])))
+        self.assertEqual(2, self.act(Join, person("carol")).events)
+        self.do(self.store.append(self.said("alice", ["alice", "carol"])))
 
 
 class CloseTests(StoreCase):
@@ -231,11 +232,12 @@ class CloseTests(StoreCase):
         threads = self.writer.threads
         reader = self.pools[1].threads
         threads.held = reader.held = True
-        first = self.start(self.store.join("alice", "ops", 1))
-        second = self.start(self.store.join("alice", "more", 1))
+        made = [gathered(["alice"], room).events[0] for room in ("ops", "more", "late")]
+        first = self.start(self.store.act("ops", made[0], wait=0.0, now=1))
+        second = self.start(self.store.act("more", made[1], wait=0.0, now=1))
         reading = self.start(self.store.rooms("alice"))
         closed = self.store.close()
-        self.assertRefused(TRY_AGAIN, self.store.join("alice", "late", 1), retry_after=2.0)
+        self.assertRefused(TRY_AGAIN, self.store.act("late", made[2], wait=0.0, now=1), retry_after=2.0)
         self.assertRefused(TRY_AGAIN, self.store.account("alice"), retry_after=2.0)
         while threads.waiting:
             self.assertNoResult(closed)
@@ -245,7 +247,7 @@ class CloseTests(StoreCase):
         threads.run_next()
         self.successResultOf(closed)
         self.assertEqual(2, len(self.successResultOf(reading)))
-        self.assertTrue(self.successResultOf(first).created and self.successResultOf(second).created)
+        self.assertEqual([1, 1], [self.successResultOf(one).events for one in (first, second)])
 
     def test_twice(self) -> None:
         """Closing again, or what was never opened, does nothing."""

@@ -150,15 +150,15 @@ class HostileRequestTests(HostileCase):
         for line, allowed in (
             (b'{"cmd":"ping","cmd":"ping"}', {m.Ping(), BAD_FIELD}),
             (b'{"cmd":"ping","cmd":"logout"}', {m.Ping(), m.Logout(), BAD_FIELD}),
-            (b'{"cmd":"join","room":"a","room":"b"}', {m.Join(room="a"), m.Join(room="b"), BAD_FIELD}),
-            (b'{"cmd":"join","room":"a","room":"B"}', {BAD_FIELD}),
+            (b'{"cmd":"online","room":"a","room":"b"}', {m.Online(room="a"), m.Online(room="b"), BAD_FIELD}),
+            (b'{"cmd":"online","room":"a","room":"B"}', {BAD_FIELD}),
             (b'{"cmd":"ping","id":1,"id":2}', {m.Ping(id=1), m.Ping(id=2), BAD_FIELD}),
         ):
             self.assertIn(self.judge(line), allowed)
 
     def test_nul_in_strings(self) -> None:
         """U+0000 by escape is no part of a name."""
-        self.assertIs(BAD_FIELD, self.judge(b'{"cmd":"join","room":"a\\u0000"}'))
+        self.assertIs(BAD_FIELD, self.judge(b'{"cmd":"online","room":"a\\u0000"}'))
         self.assertIs(UNKNOWN_COMMAND, self.judge(b'{"cmd":"ping\\u0000"}'))
 
     def test_answers_repeat_nothing_unprintable(self) -> None:
@@ -167,7 +167,7 @@ class HostileRequestTests(HostileCase):
             b'{"cmd":"send","package":{"kids":{"\\u001b[2J":1}}}',
             b'{"cmd":"\\u001b[2J","id":"\\u001b[2J"}',
             b'{"cmd":"ping","cmd":"\\u001b[2J\\u202e"}',
-            b'{"cmd":"join","room":"\\u001b[2J"}',
+            b'{"cmd":"online","room":"\\u001b[2J"}',
             b'{"cmd":"ping","cmd":"' + b"x" * 5000 + b'"}',
         ):
             self.judge(line)

@@ -298,6 +298,8 @@ class PromptView:
         states = [] if status.link == "online" else [clean(status.link, name=True)]
         if status.waiting:
             states.append(f"{status.waiting} waiting")
+        if status.work:
+            states.append(status.work)
         if self._leaving or (self._client is not None and self._client.exiting):
             states = [*states, "leaving, Ctrl-C leaves at once"]
         elif self._warned:

@@ -10,7 +10,7 @@ from prompt_toolkit.utils import get_cwidth
 from securechat.client.display import INDENT, Pieces
 
 NARROWEST: Final = 20  # columns; below that the terminal may wrap as it likes
-_LINK: Final = re.compile(r"https?://[^\s<>\[\]]+")
+_LINK: Final = re.compile(r"'?(?:https?|securechat(?:\+insecure)?)://[^\s<>\[\]]+")
 
 
 def wrapped(row: Pieces, width: int) -> list[Pieces]:

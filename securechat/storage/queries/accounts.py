@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from securechat.crypto.identity import SignedBundle
 from securechat.errors import DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
-from securechat.storage.queries import sessions
+from securechat.storage.queries import devices, sessions
 from securechat.storage.queries.common import Cursor, account_id, marks
 from securechat.storage.queries.sealing import AtRest, place
 
 
-def account(cursor: Cursor, user: str) -> Account | None:
+def account(cursor: Cursor, user: str, max_past: int) -> Account | None:
     """See `ChatStore.account`."""
     cursor.execute(
         "SELECT password_hash, salt, suspended, ik, version, keys, backup_version FROM account WHERE name = ?",
@@ -31,7 +33,7 @@ def account(cursor: Cursor, user: str) -> Account | None:
         suspended=bool(suspended),
         ik=ik,
         version=version,
-        keys=_bundle(keys),
+        keys=_with_past(cursor, [user], {user: keys}, max_past)[user],
         backup_version=backup_version,
     )
 
@@ -41,24 +43,24 @@ def register(cursor: Cursor, at_rest: AtRest, new: NewAccount, invite_hash: byte
     if invite_hash is not None:
         sessions.take_place(cursor, invite_hash, now)
     cursor.execute(
-        "INSERT INTO account (name, kid, version, ik, salt, password_hash, created, password_changed,"
-        " keys_changed, backup_version, keys, backup_dek, backup) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO account (name, kid, version, list_digest, ik, salt, password_hash, created, password_changed,"
+        " keys_changed, backup_version, keys, backup_dek, backup) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO NOTHING RETURNING id",
         (
-            new.user, new.rk_kid, new.version, new.ik, new.salt, new.password_hash, now, now, now,
+            new.user, new.rk_kid, new.version, _digest(new.keys), new.ik, new.salt, new.password_hash, now, now, now,
             new.backup.version, msgspec.msgpack.encode(new.keys), *_sealed(at_rest, new.user, new.backup),
         ),
     )  # fmt: skip
     row = cursor.fetchone()
     if row is None:
         raise Refused(NAME_TAKEN, user=new.user)
-    _put_devices(cursor, row[0], new.devices)
+    devices.put_devices(cursor, row[0], new)
 
 
-def keys(cursor: Cursor, users: Sequence[str]) -> Mapping[str, SignedBundle]:
+def keys(cursor: Cursor, users: Sequence[str], max_past: int) -> Mapping[str, SignedBundle]:
     """See `ChatStore.keys`."""
     cursor.execute(f"SELECT name, keys FROM account WHERE name IN ({marks(users)})", tuple(users))
-    return {name: _bundle(encoded) for name, encoded in cursor.fetchall()}
+    return _with_past(cursor, users, dict(cursor.fetchall()), max_past)
 
 
 def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Backup | None, now: int) -> None:
@@ -73,19 +75,21 @@ def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Ba
     _put_keys(cursor, at_rest, account, new, now)
     cursor.execute(
         "DELETE FROM session WHERE account_id = ? AND device IS NOT NULL"
-        " AND device NOT IN (SELECT id FROM device WHERE account_id = ?)",
-        (account, account),
+        " AND device NOT IN (SELECT id FROM device WHERE account_id = ? AND standing = ?)",
+        (account, account, devices.IN_FORCE),
     )
 
 
 def reset_identity(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Backup, now: int) -> None:
     """See `ChatStore.reset_identity`."""
     account = account_id(cursor, user)
+    _count_memberships(cursor, account, -1)
     _put_keys(cursor, at_rest, account, new, now)
     cursor.execute(
         "UPDATE account SET ik = ?, backup_version = ?, backup_dek = ?, backup = ? WHERE id = ?",
         (new.ik, backup.version, *_sealed(at_rest, user, backup), account),
     )
+    _count_memberships(cursor, account, +1)  # there are some only where the account had this identity before
     cursor.execute("DELETE FROM session WHERE account_id = ?", (account,))
 
 
@@ -136,8 +140,27 @@ def put_backup(cursor: Cursor, at_rest: AtRest, user: str, backup: Backup) -> No
     _put_newer_backup(cursor, at_rest, user, account_id(cursor, user), backup)
 
 
-def _bundle(encoded: bytes) -> SignedBundle:
-    return msgspec.msgpack.decode(encoded, type=SignedBundle)
+def _with_past(
+    cursor: Cursor, users: Sequence[str], encoded: Mapping[str, bytes], limit: int
+) -> dict[str, SignedBundle]:
+    """Stored bundles, each with its past certificates."""
+    past = devices.past(cursor, users, limit)
+    bundles = {user: msgspec.msgpack.decode(keys, type=SignedBundle) for user, keys in encoded.items()}
+    return {user: replace(keys, past=tuple(past[user])) if user in past else keys for user, keys in bundles.items()}
+
+
+def _digest(keys: SignedBundle) -> bytes:
+    """What the next list, and those who rely on this one, name it by."""
+    return hashlib.sha256(keys.list).digest()
+
+
+def _count_memberships(cursor: Cursor, account: int, change: int) -> None:
+    """Counts an account's present identity in or out, wherever it is a member."""
+    cursor.execute(
+        "UPDATE conversation SET members = members + ? WHERE id IN (SELECT m.conversation_id FROM member m"
+        " JOIN account a ON a.id = m.account_id WHERE a.id = ? AND m.ik = a.ik)",
+        (change, account),
+    )
 
 
 def _sealed(at_rest: AtRest, user: str, backup: Backup) -> tuple[int, bytes]:
@@ -158,17 +181,9 @@ def _put_newer_backup(cursor: Cursor, at_rest: AtRest, user: str, account: int, 
 
 def _put_keys(cursor: Cursor, at_rest: AtRest, account: int, new: NewKeys, now: int) -> None:
     cursor.execute(
-        "UPDATE account SET kid = ?, version = ?, keys = ?, keys_changed = ? WHERE id = ?",
-        (new.rk_kid, new.version, msgspec.msgpack.encode(new.keys), now, account),
+        "UPDATE account SET kid = ?, version = ?, list_digest = ?, keys = ?, keys_changed = ? WHERE id = ?",
+        (new.rk_kid, new.version, _digest(new.keys), msgspec.msgpack.encode(new.keys), now, account),
     )
-    _put_devices(cursor, account, new.devices)
+    devices.put_devices(cursor, account, new)
     # Every room this user is in has another audience now.
     at_rest.rosters.clear()
-
-
-def _put_devices(cursor: Cursor, account: int, devices: Sequence[str]) -> None:
-    cursor.execute("DELETE FROM device WHERE account_id = ?", (account,))
-    cursor.executemany(
-        "INSERT INTO device (account_id, id) VALUES (?, ?)",
-        [(account, bytes.fromhex(device)) for device in devices],
-    )

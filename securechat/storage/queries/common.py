@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from securechat.crypto.transcript import transcript_start
 from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, Refused
 
 
@@ -25,13 +26,15 @@ class Cursor(Protocol):
 
 
 class Membership(NamedTuple):
-    """One user's place in one conversation."""
+    """One user's place in one conversation. `room_id`: as in the schema; `first`, `read`: see ConversationRecord."""
 
     account_id: int
     conversation_id: int
+    room_id: str
     private: bool
-    head: int
+    open: bool
     last: int
+    first: int
     read: int
 
 
@@ -47,17 +50,18 @@ def account_id(cursor: Cursor, user: str) -> int:
 def membership(cursor: Cursor, user: str, room: str) -> Membership:
     """A user's place in a conversation. Raises Refused: `no_such_room`, `not_member`."""
     cursor.execute(
-        "SELECT m.account_id, c.id, c.private, c.head, c.last_seq, m.read_seq FROM conversation c"
-        " LEFT JOIN member m ON m.conversation_id = c.id"
-        " AND m.account_id = (SELECT id FROM account WHERE name = ?) WHERE c.name = ?",
+        "SELECT m.account_id, c.id, c.room_id, c.private, c.open, c.last_seq, m.first_seq, m.read_seq"
+        " FROM conversation c LEFT JOIN account a ON a.name = ?"
+        " LEFT JOIN member m ON m.conversation_id = c.id AND m.account_id = a.id AND m.ik = a.ik WHERE c.name = ?",
         (user, room),
     )
     row = cursor.fetchone()
     if row is None:
         raise Refused(NO_SUCH_ROOM, room=room)
-    if row[0] is None:
-        raise not_in(room, private=bool(row[2]))
-    return Membership(row[0], row[1], bool(row[2]), *row[3:])
+    account, conversation, room_id, private, opened, *rest = row
+    if account is None:
+        raise not_in(room, private=bool(private))
+    return Membership(account, conversation, room_id, bool(private), bool(opened), *rest)
 
 
 def not_in(room: str, *, private: bool) -> Refused:
@@ -67,6 +71,15 @@ def not_in(room: str, *, private: bool) -> Refused:
     ask whether the two ever talked.
     """
     return Refused(NO_SUCH_ROOM if private else NOT_MEMBER, room=room)
+
+
+def transcript_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> str | None:
+    """`th` after a message of a conversation, in hex; None where there is no such message."""
+    if seq == 0:
+        return transcript_start(room_id)
+    cursor.execute("SELECT th FROM message WHERE conversation_id = ? AND seq = ?", (conversation, seq))
+    row = cursor.fetchone()
+    return None if row is None else row[0].hex()
 
 
 def marks(values: Sequence[object]) -> str:

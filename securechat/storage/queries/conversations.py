@@ -2,118 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from securechat.errors import NO_SUCH_ROOM, ROOM_FULL, TOO_MANY_ROOMS, Refused
-from securechat.storage.interface import ConversationRecord, Joined, RoomSummary
-from securechat.storage.queries.common import Cursor, account_id, membership
+from securechat.crypto.transcript import transcript_start
+from securechat.errors import NO_SUCH_ROOM, AtRestMismatch, Refused
+from securechat.storage.interface import ConversationRecord, Place, RoomSummary
+from securechat.storage.queries.common import Cursor, membership, transcript_at
+from securechat.storage.queries.sealing import AtRest, place
 
 LISTED: Final = 10_000  # rooms that a list shows: with more it would not fit into a reader's send queue
 
 
-def conversations(cursor: Cursor, user: str) -> Sequence[ConversationRecord]:
+def conversations(cursor: Cursor, user: str, since: Mapping[str, int] | None) -> Sequence[ConversationRecord]:
     """See `ChatStore.conversations`."""
     cursor.execute(
-        "SELECT c.name, c.head, c.last_seq, m.first_seq, m.read_seq, peer.name"
-        " FROM account a JOIN member m ON m.account_id = a.id JOIN conversation c ON c.id = m.conversation_id"
+        "SELECT c.id, c.th, c.name, c.room_id, c.head, c.events, c.last_seq, m.first_seq, m.read_seq, peer.name"
+        " FROM account a JOIN member m ON m.account_id = a.id AND m.ik = a.ik"
+        " JOIN conversation c ON c.id = m.conversation_id"
         " LEFT JOIN member other"
         " ON c.private = 1 AND other.conversation_id = c.id AND other.account_id <> a.id"
         " LEFT JOIN account peer ON peer.id = other.account_id"
         " WHERE a.name = ? ORDER BY c.name",
         (user,),
     )
-    return [ConversationRecord(*row) for row in cursor.fetchall()]
+    records = []
+    for conversation, th, room, room_id, head, events, last, first, read, peer in cursor.fetchall():
+        start = last, th.hex()
+        if since is not None:
+            given = since.get(room)
+            cursor_at = read if given is None or given > last else max(given, first)
+            start = _place(cursor, conversation, room_id, cursor_at, start)
+        records.append(ConversationRecord(room, room_id, head.hex(), events, last, first, read, start, peer))
+    return records
 
 
-def join(cursor: Cursor, user: str, room: str, max_members: int, max_rooms: int, now: int) -> Joined:
-    """See `ChatStore.join`."""
-    account = account_id(cursor, user)
+def _place(cursor: Cursor, conversation: int, room_id: str, seq: int, newest: Place) -> Place:
+    if seq == newest[0]:
+        return newest
+    th = transcript_at(cursor, conversation, room_id, seq)
+    if th is None:
+        raise LookupError("a conversation lacks a message below its newest")
+    return seq, th
+
+
+def create_private(cursor: Cursor, name: str, accounts: Sequence[tuple[int, bytes]], now: int) -> int:
+    """Makes a private conversation of these accounts with these identities; answers its row."""
+    th = bytes.fromhex(transcript_start(name))
     cursor.execute(
-        "SELECT c.id, c.head, c.last_seq, c.members, m.first_seq FROM conversation c"
-        " LEFT JOIN member m ON m.conversation_id = c.id AND m.account_id = ?"
-        " WHERE c.name = ? AND c.private = 0",
-        (account, room),
+        "INSERT INTO conversation (name, private, open, last_seq, events, members, room_id, head, th, created)"
+        " VALUES (?, 1, 0, 0, 0, ?, ?, ?, ?, ?) RETURNING id",
+        (name, len(accounts), name, b"", th, now),
     )
-    found = cursor.fetchone()
-    if found is not None and found[4] is not None:
-        _, head, last, _, first = found
-        return Joined(head, first, last, created=False, fresh=False)
-    if found is not None and found[3] >= max_members:
-        raise Refused(ROOM_FULL, room=room, limit=max_members)
+    conversation = int(cursor.fetchone()[0])
+    cursor.executemany(
+        "INSERT INTO member (conversation_id, account_id, first_seq, read_seq, ik) VALUES (?, ?, 0, 0, ?)",
+        [(conversation, account, ik) for account, ik in accounts],
+    )
+    return conversation
+
+
+def invitations(cursor: Cursor, user: str) -> Sequence[str]:
+    """See `ChatStore.invitations`."""
     cursor.execute(
-        "SELECT count(*) FROM member m JOIN conversation c ON c.id = m.conversation_id"
-        " WHERE m.account_id = ? AND c.private = 0",
-        (account,),
+        "SELECT c.name FROM account a JOIN invitation i ON i.account_id = a.id AND i.ik = a.ik"
+        " JOIN conversation c ON c.id = i.conversation_id WHERE a.name = ? ORDER BY c.name",
+        (user,),
     )
-    if cursor.fetchone()[0] >= max_rooms:
-        raise Refused(TOO_MANY_ROOMS, limit=max_rooms)
-    conversation = create(cursor, room, now, private=False) if found is None else found[0]
-    head, last = add_member(cursor, conversation, account)
-    return Joined(head, last, last, created=found is None, fresh=True)
+    return [name for (name,) in cursor.fetchall()]
 
 
-def create(cursor: Cursor, name: str, now: int, *, private: bool) -> int:
-    """Makes a conversation without members; answers its row."""
-    cursor.execute(
-        "INSERT INTO conversation (name, private, head, last_seq, members, created) VALUES (?, ?, 0, 0, 0, ?)"
-        " RETURNING id",
-        (name, int(private), now),
-    )
-    return int(cursor.fetchone()[0])
-
-
-def add_member(cursor: Cursor, conversation: int, account: int) -> tuple[int, int]:
-    """Makes somebody a member as of now; answers the new head and the newest message."""
-    cursor.execute(
-        "UPDATE conversation SET members = members + 1, head = head + 1 - private WHERE id = ?"
-        " RETURNING head, last_seq",
-        (conversation,),
-    )
-    head, last = cursor.fetchone()
-    cursor.execute(
-        "INSERT INTO member (conversation_id, account_id, first_seq, read_seq) VALUES (?, ?, ?, ?)",
-        (conversation, account, last, last),
-    )
-    return head, last
-
-
-def leave(cursor: Cursor, user: str, room: str) -> int:
-    """See `ChatStore.leave`."""
-    at = membership(cursor, user, room)
-    if at.private:
-        raise Refused(NO_SUCH_ROOM, room=room)  # a private conversation is no room, and has no other end than its keys
-    cursor.execute(
-        "DELETE FROM member WHERE conversation_id = ? AND account_id = ?", (at.conversation_id, at.account_id)
-    )
-    cursor.execute(
-        "UPDATE conversation SET members = members - 1, head = head + 1 WHERE id = ? RETURNING head",
-        (at.conversation_id,),
-    )
-    return int(cursor.fetchone()[0])
-
-
-def rooms(cursor: Cursor, user: str) -> Sequence[RoomSummary]:
+def rooms(cursor: Cursor, at_rest: AtRest, user: str) -> Sequence[RoomSummary]:
     """See `ChatStore.rooms`."""
     cursor.execute(
-        "SELECT c.name, c.members, m.account_id FROM conversation c"
-        " LEFT JOIN member m ON m.conversation_id = c.id"
-        " AND m.account_id = (SELECT id FROM account WHERE name = ?)"
-        " WHERE c.private = 0 AND c.members > 0 ORDER BY c.name LIMIT ?",
+        "SELECT c.name, c.members, m.account_id, c.room_id, c.topic_dek, c.topic FROM conversation c"
+        " LEFT JOIN account a ON a.name = ?"
+        " LEFT JOIN member m ON m.conversation_id = c.id AND m.account_id = a.id AND m.ik = a.ik"
+        " WHERE c.open = 1 AND c.members > 0 ORDER BY c.name LIMIT ?",
         (user, LISTED),
     )
-    return [RoomSummary(name, members, member is not None) for name, members, member in cursor.fetchall()]
+    return [
+        RoomSummary(name, members, member is not None, _topic(at_rest, room_id, dek_id, topic))
+        for name, members, member, room_id, dek_id, topic in cursor.fetchall()
+    ]
 
 
-def members(cursor: Cursor, user: str, room: str) -> tuple[int, Sequence[tuple[str, int]]]:
+def _topic(at_rest: AtRest, room_id: str, dek_id: int, sealed: bytes | None) -> str:
+    if sealed is None:
+        return ""
+    try:
+        return at_rest.sealer.open(dek_id, topic_place(room_id), sealed).decode("utf-8")
+    except AtRestMismatch:
+        return ""  # one damaged topic must not hide all rooms; members read it in the log
+
+
+def topic_place(room_id: str) -> bytes:
+    """Where a room's topic is sealed to."""
+    return place("topic", room_id)
+
+
+def members(cursor: Cursor, user: str, room: str) -> Sequence[str]:
     """See `ChatStore.members`."""
     at = membership(cursor, user, room)
+    if at.private:
+        raise Refused(NO_SUCH_ROOM, room=room)
     cursor.execute(
-        "SELECT a.name, a.version FROM member m JOIN account a ON a.id = m.account_id"
+        "SELECT a.name FROM member m JOIN account a ON a.id = m.account_id AND a.ik = m.ik"
         " WHERE m.conversation_id = ? ORDER BY a.name",
         (at.conversation_id,),
     )
-    return at.head, [(name, version) for name, version in cursor.fetchall()]
+    return [name for (name,) in cursor.fetchall()]
 
 
 def move_read_marker(cursor: Cursor, user: str, room: str, seq: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 from securechat.errors import BAD_INVITE, Refused
 from securechat.storage.interface import Session
 from securechat.storage.queries.common import Cursor, account_id
+from securechat.storage.queries.devices import IN_FORCE
 
 SESSION_LIFE: Final = 30 * 24 * 3600 * 1000  # milliseconds without use after which a session has ended
 
@@ -26,9 +27,9 @@ def session(cursor: Cursor, token_hash: bytes, now: int) -> Session | None:
     """See `ChatStore.session`. Counts as use, so it writes."""
     cursor.execute(
         "SELECT a.name, s.device FROM session s JOIN account a ON a.id = s.account_id"
-        " LEFT JOIN device d ON d.account_id = s.account_id AND d.id = s.device"
+        " LEFT JOIN device d ON d.account_id = s.account_id AND d.id = s.device AND d.standing = ?"
         " WHERE s.token_hash = ? AND s.used > ? AND (s.device IS NULL OR d.id IS NOT NULL)",
-        (token_hash, now - SESSION_LIFE),
+        (IN_FORCE, token_hash, now - SESSION_LIFE),
     )
     row = cursor.fetchone()
     if row is None:

@@ -4,6 +4,7 @@
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
     epoch TEXT NOT NULL, -- changes when what was acknowledged may be gone
+    first_epoch TEXT NOT NULL, -- before any such change
     secret BLOB NOT NULL, -- 32 random bytes, for salts of users who do not exist
     created INTEGER NOT NULL
 ) STRICT;
@@ -22,6 +23,7 @@ CREATE TABLE account (
     suspended INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
     kid TEXT NOT NULL, -- id of the newest RSA key, as messages must be sealed for it
     version INTEGER NOT NULL, -- of the device list
+    list_digest BLOB NOT NULL, -- SHA-256 of the device list
     ik BLOB NOT NULL, -- the identity
     salt BLOB NOT NULL,
     password_hash TEXT NOT NULL,
@@ -34,12 +36,17 @@ CREATE TABLE account (
     backup BLOB NOT NULL -- sealed by the client, and once more at rest: else its password could be guessed at
 ) STRICT;
 
--- Devices in force.
+-- Every device there ever was, for what it signed must stay readable: those in force; those that are not any more, of
+-- former identities too; and those vouched for by what a client brought back to a server that had lost it.
 CREATE TABLE device (
+    number INTEGER PRIMARY KEY, -- newer devices have higher ones
     account_id INTEGER NOT NULL REFERENCES account,
     id BLOB NOT NULL,
-    PRIMARY KEY (account_id, id)
-) STRICT, WITHOUT ROWID;
+    standing TEXT NOT NULL CHECK (standing IN ('in force', 'past', 'unlisted')),
+    ik BLOB NOT NULL, -- the identity that certified it
+    certificate BLOB NOT NULL, -- with its two signatures, MessagePack
+    UNIQUE (account_id, id, ik)
+) STRICT;
 
 -- Logins that may be resumed. Only hashes: who steals this table cannot log in with it.
 CREATE TABLE session (
@@ -59,27 +66,62 @@ CREATE TABLE invite (
     expires INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Rooms and private conversations; the latter's names begin with "pm:", which no room's can.
+-- Rooms and private conversations; the latter's names begin with "pm:", which no room's can. An invite-only room that
+-- nobody can enter any more gives up its name to the next one: "#" and its id stand behind it then.
 CREATE TABLE conversation (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    private INTEGER NOT NULL CHECK (private IN (0, 1)),
-    head INTEGER NOT NULL, -- counts changes of membership; 0 where private
+    private INTEGER NOT NULL CHECK (private IN (0, 1)), -- of two people, not a room
+    open INTEGER NOT NULL CHECK (open IN (0, 1)), -- whether anybody may enter; 0 where private
     last_seq INTEGER NOT NULL, -- the newest message, 0 if none
-    members INTEGER NOT NULL CHECK (members >= 0), -- how many: counting them at every look would walk them
+    events INTEGER NOT NULL, -- how many there are in the room log; 0 where private
+    members INTEGER NOT NULL CHECK (members >= 0), -- whose identity is in force: counting would walk them at every look
+    room_id TEXT NOT NULL UNIQUE, -- hash of the room's first event; the name where private
+    head BLOB NOT NULL, -- the newest link of the room log; empty where private
+    th BLOB NOT NULL, -- the transcript after the newest message
     created INTEGER NOT NULL,
+    topic_dek INTEGER REFERENCES dek,
+    topic BLOB, -- sealed; NULL where there is none
     CHECK (private = (substr(name, 1, 3) = 'pm:'))
 ) STRICT;
 
+-- Who is in a conversation: an identity, not merely a name. One whose account has another identity by now is no member.
 CREATE TABLE member (
     conversation_id INTEGER NOT NULL REFERENCES conversation,
     account_id INTEGER NOT NULL REFERENCES account,
     first_seq INTEGER NOT NULL, -- the newest message when they joined
     read_seq INTEGER NOT NULL, -- the read marker
+    ik BLOB NOT NULL,
     PRIMARY KEY (conversation_id, account_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX member_account ON member (account_id);
+
+-- Open invitations into rooms; as with members, of an identity.
+CREATE TABLE invitation (
+    account_id INTEGER NOT NULL REFERENCES account,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    ik BLOB NOT NULL,
+    PRIMARY KEY (account_id, conversation_id, ik)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX invitation_conversation ON invitation (conversation_id);
+
+-- Room logs: the signed events as they came, sealed; who is in a room, and with which rights, follows from them alone.
+CREATE TABLE room_event (
+    id INTEGER PRIMARY KEY,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    number INTEGER NOT NULL, -- from 1, without gaps
+    author_id INTEGER NOT NULL REFERENCES account,
+    seq INTEGER NOT NULL, -- the newest message before it
+    eh BLOB NOT NULL, -- its hash
+    dek_id INTEGER NOT NULL REFERENCES dek,
+    sealed BLOB NOT NULL,
+    UNIQUE (conversation_id, number),
+    UNIQUE (conversation_id, eh)
+) STRICT;
+
+CREATE INDEX room_event_author ON room_event (author_id);
 
 -- Who messages were sealed for: the bytes of `crypto.envelope.audience`, sealed at rest, once a conversation.
 CREATE TABLE audience (
@@ -101,7 +143,10 @@ CREATE TABLE message (
     device BLOB NOT NULL,
     mid BLOB NOT NULL, -- the client's message id
     ts INTEGER NOT NULL,
+    events INTEGER NOT NULL, -- of the room log, before it; 0 where private
     body_hash BLOB NOT NULL, -- tells a resend from another message of the same mid
+    digest BLOB NOT NULL, -- what names the message in `prev` and in transcripts
+    th BLOB NOT NULL, -- the transcript after it
     audience_id INTEGER NOT NULL REFERENCES audience,
     dek_id INTEGER NOT NULL REFERENCES dek,
     sealed BLOB NOT NULL,
@@ -116,11 +161,15 @@ CREATE TABLE message_keys (
     slots BLOB NOT NULL
 ) STRICT;
 
--- The number of the last message of each device in each conversation: the next must be one more.
+-- The last message of each device in each conversation: the next must have one number more, and name it. Behind a change
+-- of the epoch messages may be gone: then any higher number is taken once.
 CREATE TABLE counter (
     account_id INTEGER NOT NULL REFERENCES account,
     device BLOB NOT NULL,
     conversation_id INTEGER NOT NULL REFERENCES conversation,
     last INTEGER NOT NULL,
+    seq INTEGER NOT NULL, -- where that message is
+    digest BLOB NOT NULL, -- its `message.digest`
+    epoch TEXT NOT NULL, -- in which it came
     PRIMARY KEY (account_id, device, conversation_id)
 ) STRICT, WITHOUT ROWID;

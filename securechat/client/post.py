@@ -1,0 +1,167 @@
+"""Sealing and sending: for whom a message is sealed, under which place of the log, and what a refusal asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from securechat.client import slash
+from securechat.client.conversations import Conversation
+from securechat.client.held import Grown, IdentityChanged, Stopped
+from securechat.client.outbox import Entry, Sealed, Turn
+from securechat.client.protocol import LinkLost
+from securechat.crypto import primitives as p
+from securechat.crypto.envelope import Position, SealedMessage, message_id, parse_header, seal, verify_header
+from securechat.crypto.identity import AccountKeys, private_conversation
+from securechat.crypto.transcript import transcript_start
+from securechat.errors import STALE_HEAD, STALE_KEYS, InvalidKey, Refused
+from securechat.wire import messages as m
+
+if TYPE_CHECKING:
+    from securechat.client.core import ChatCore
+
+_SEAL_IN_THREAD: Final = 8  # readers; each costs 0.1 ms
+
+
+class Post:
+    """What the outbox needs to know of people and rooms."""
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+
+    async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
+        """Seals an entry for its present readers, as this device's next message there. See `outbox.Host.seal`."""
+        core = self._core
+        account = core.account
+        assert account is not None and core.people is not None
+        readers: dict[str, AccountKeys]
+        if entry.where.startswith("@"):
+            user = entry.where[1:]
+            if core.people.known(user) is None:
+                await slash.meet(core, user)  # who is not there at all is told as that
+            readers = await core.people.keys_of([user])
+            peer = readers[user]
+            room, head = private_conversation(account.own.ik, peer.ik), ""
+            conversation = core.conversations.get(room)
+        else:
+            conversation = self._room(entry.where)
+            readers, room, head = await self._readers(conversation, entry), conversation.id, conversation.log.head  # type: ignore[union-attr]
+        if conversation is not None and conversation.stopped:
+            raise Stopped(conversation.title, conversation.stopped)
+        readers[account.user] = account.own
+        last = turn(room)
+        position = Position(
+            room=room,
+            author=account.user,
+            dev=account.keys.dev,
+            dl=(account.own.version, account.own.digest),
+            ctr=last.ctr + 1,
+            prev=last.id,
+            mid=entry.mid,
+            head=head,
+            th=(0, transcript_start(room)) if conversation is None else conversation.reader.transcript.place,
+            at=core.now_ms(),
+        )
+        work = entry.text, list(readers.values()), position, account.keys.device
+        sealed = await core.run(seal, *work) if len(readers) > _SEAL_IN_THREAD else seal(*work)
+        return Sealed(_package(sealed), room, position.ctr, sealed.id)
+
+    def _room(self, label: str) -> Conversation:
+        core = self._core
+        conversation = core.conversations.labelled(label)
+        if conversation is None or conversation.log is None:
+            raise slash.not_in(label) if core.synced else LinkLost("the room is not there yet")
+        return conversation
+
+    async def _readers(self, conversation: Conversation, entry: Entry) -> dict[str, AccountKeys]:
+        """Whom a message to a room is sealed for: the log's members, each by the identity that is one.
+
+        Nobody can be sealed for whose identity is not in force any more. A changed one stops the message in a private
+        room, and in an open one if it had been compared before; else the person is only marked: anybody, so also
+        somebody else under that name, may be in an open room.
+        """
+        core, people, log = self._core, self._core.people, conversation.log
+        assert people is not None and log is not None
+        head = None
+        while head != log.head:  # else somebody came or went while keys were fetched
+            head = log.head
+            members = {user: member.ik for user, member in log.members.items() if user != core.user}
+            if entry.seen is not None and (new := sorted(members.keys() - set(entry.seen))):
+                raise Grown(conversation.title, new)
+            await people.know(members)
+        changed = people.changed(members)
+        if blocking := [user for user in changed if conversation.private or people.verified(user)]:
+            raise IdentityChanged(blocking, verified=people.verified(blocking[0]))
+        people.demand(list(members))
+        keys = {user: people.known(user) for user in members}
+        return {user: own for user, own in keys.items() if own is not None and own.ik == members[user]}
+
+    async def prepare(self, conversation: Conversation) -> None:
+        """Gets the keys of a room's members, so that the first message leaves at once. Raises Refused, LinkLost."""
+        if self._core.people is not None and conversation.log is not None:
+            await self._core.people.know([user for user in conversation.log.members if user != self._core.user])
+
+    async def transmit(self, entry: Entry) -> m.SendOk:
+        """Sends one sealed message. Raises Refused, LinkLost."""
+        sealed = entry.sealed
+        assert sealed is not None
+        if entry.where.startswith("@"):
+            reply = await self._core.request(m.Pm(user=entry.where[1:], package=sealed.package))
+        else:
+            reply = await self._core.request(m.Send(room=self._room(entry.where).room, package=sealed.package))
+        ok: m.SendOk = reply
+        return ok
+
+    async def renew(self, entry: Entry, refusal: Refused) -> bool:
+        """Learns what a refusal says that the client lacks; whether other bytes are called for. Raises LinkLost.
+
+        A head that is stale although nobody was put out since is no reason to seal anew: that is tried again.
+        """
+        core = self._core
+        assert core.people is not None and entry.sealed is not None
+        users = tuple(refusal.data.get("users", ()))
+        try:
+            if refusal.code is STALE_KEYS:
+                await core.people.fetch([user for user in users if user != core.user])
+                if core.user in users:
+                    await core.renew_own()
+                return True
+            if entry.where.startswith("@"):
+                await core.people.fetch([entry.where[1:]])
+                return True
+            conversation = self._room(entry.where)
+            assert conversation.log is not None
+            await core.book.reach(conversation, conversation.log.count + 1, quietly=True)
+            if refusal.code is STALE_HEAD:
+                since = conversation.log.changed_since(parse_header(entry.sealed.package.hdr).head)
+                return since is None or since[1]
+            await core.people.fetch([user for user in conversation.log.members if user != core.user])
+        except Refused:
+            return False
+        return True
+
+    def proven(self, sealed: Sealed, refusal: Refused) -> Turn | None:
+        """This device's newest message there, from the server's proof: its own signature says so, or it is none."""
+        account, proof = self._core.account, refusal.data.get("proof")
+        if account is None or not isinstance(proof, m.StoredMessage):
+            return None
+        package = proof.package
+        try:
+            own = p.ed25519_public(account.keys.device)
+            header = verify_header(package.hdr, package.bind, package.sig, own)
+        except InvalidKey:
+            return None
+        if header.room != sealed.conversation or header.ctr != refusal.data.get("expected", 0) - 1:
+            return None
+        return Turn(header.ctr, message_id(package.hdr, package.bind))
+
+
+def _package(sealed: SealedMessage) -> m.Package:
+    return m.Package(
+        encrypted_message=sealed.encrypted_message,
+        encrypted_keys=dict(sealed.encrypted_keys),
+        kids=dict(sealed.kids),
+        hdr=sealed.hdr,
+        bind=sealed.bind,
+        sig=sealed.sig,
+    )

@@ -1,0 +1,126 @@
+"""Getting in and out: /register, /login, /logout, /help, /exit."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from securechat.client import accounts, commands
+from securechat.client.accounts import KeysOutOfReach
+from securechat.client.protocol import LinkLost
+from securechat.client.slash.common import Mistyped, account_of, secret, user_name
+from securechat.client.slash.rooms import do_join
+from securechat.errors import Refused
+from securechat.link import ConnectLine
+from securechat.wire import messages as m
+
+if TYPE_CHECKING:
+    from securechat.client.core import ChatCore
+    from securechat.client.protocol import ChatClientProtocol
+
+LEAST_PASSWORD: Final = 8  # characters; the stretching makes each guess cost 0.3 s
+
+
+async def do_register(core: ChatCore, name: str, password: str | None = None) -> None:
+    """Makes an account, logs in, and enters the room of the invite."""
+    user = user_name(name)
+    nobody_logged_in(core)
+    asked = password is None
+    typed = await secret(core, password, f"New password for {user}: ")
+    if len(typed) < LEAST_PASSWORD:
+        raise Mistyped(f"A password has at least {LEAST_PASSWORD} characters. A few words in a row are easy to keep.")
+    if asked and await core.view.ask_secret("The same again: ") != typed:
+        raise Mistyped("The two were not the same. Nothing was done: try again.")
+    protocol = await _not_logged_in(core)
+    core.notice(
+        "Nobody can recover a forgotten password: without it, and without a device of yours, messages stay closed."
+    )
+    line = core.line
+    account = await accounts.register(core.shop, protocol, user, typed, line.invite)
+    core.line = replace(line, invite=None, room=None, rid=None, inviter=None)  # which served once
+    await core.enter(account)
+    await _learn(core, line)
+    core.answer(f"Welcome, {user}. You are registered and logged in.")
+    if line.room is not None and (line.invite is not None or line.inviter is not None):
+        await do_join(core, line.room)
+
+
+async def _learn(core: ChatCore, line: ConnectLine) -> None:
+    """What an invite line vouches for: who made it, and which room it leads to."""
+    if line.inviter is not None and core.people is not None:
+        user, _, identity = line.inviter.partition(":")
+        core.people.pins.expect(user, identity)
+        await core.keep([("expected", user, identity)], [])
+    if line.room is not None and line.rid is not None:
+        core.conversations.names.setdefault(line.room, line.rid)
+        await core.keep([("name", line.room, line.rid)], [])
+
+
+def nobody_logged_in(core: ChatCore) -> None:
+    if core.account is not None:
+        raise Mistyped(f"You are logged in as {core.user}. Type /logout first.")
+
+
+async def _not_logged_in(core: ChatCore) -> ChatClientProtocol:
+    """The connection; a login before, whose keys were out of reach, is given up."""
+    protocol = await core.connected()
+    if core.stranded is not None:
+        core.stranded = None
+        with contextlib.suppress(Refused):  # it is another connection by now
+            await core.request(m.Logout())
+    return protocol
+
+
+async def do_login(core: ChatCore, name: str, password: str | None = None) -> None:
+    """Logs in; as oneself it is harmless."""
+    user = user_name(name)
+    if core.account is not None and core.user == user:
+        core.answer(f"You are logged in as {user}.")
+        return
+    nobody_logged_in(core)
+    typed = await secret(core, password, f"Password of {user}: ")
+    protocol = await _not_logged_in(core)
+    try:
+        account = await accounts.login(core.shop, protocol, user, typed)
+    except KeysOutOfReach as error:
+        core.stranded = error.stranded
+        raise
+    await core.enter(account)
+    core.answer(f"Logged in as {user}.")
+    if account.fresh:
+        core.notice("Your keys came back from the backup; this is a new device of your account.")
+    rooms = core.conversations.rooms()
+    if rooms and core.view.interactive:
+        core.notice(f"Your rooms: {', '.join(rooms)}. /join ROOM makes one of them active.")
+    waiting = len(core.outbox.pending()) if core.outbox is not None else 0
+    if waiting:
+        core.notice(f"{waiting} messages of an earlier time are being sent.")
+
+
+async def do_help(core: ChatCore, topic: str = "") -> None:
+    """Help, from the table."""
+    core.answer(*commands.help_lines(topic))
+
+
+async def do_exit(core: ChatCore) -> None:
+    """The view sees `exiting` and closes."""
+    core.exiting = True
+
+
+async def do_logout(core: ChatCore) -> None:
+    """Ends the session."""
+    user = account_of(core).user
+    await core.save()
+    told = True
+    try:
+        await core.request(m.Logout())
+    except LinkLost:
+        told = False
+    await core.leave_account()
+    core.answer(f"{user} is logged out.")
+    if not told:
+        core.notice(
+            "The server could not be told: there, this session ends by itself after 30 days at most, or with /passwd."
+            " Nothing on this machine can take it up again."
+        )

@@ -1,0 +1,76 @@
+"""What a reader may find about a message: the fixed list of reasons, and what each means for what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One finding.
+
+    Attributes:
+        shown: whether the text is shown all the same, flagged.
+        text: for people; `{who}` is filled with names, `{n}` with a number, `{s}` with its plural.
+        cure: what to do about it, or what has been done; "" where there is nothing.
+        alarm: the server, or who holds it, must have lied: sending there waits for `/continue`.
+    """
+
+    shown: bool
+    text: str
+    cure: str = ""
+    alarm: bool = False
+
+
+class Finding(Enum):
+    """Every finding, in the order in which the checks are made: the first that keeps a text from being shown counts."""
+
+    MALFORMED = Meaning(False, "malformed", "its author's client or the server is broken or lies")
+    UNKNOWN_DEVICE = Meaning(
+        False, "from a device that {who} did not sign", "if it stays so, ask {who}: /whois {who} shows their devices"
+    )
+    BAD_SIGNATURE = Meaning(False, "signature wrong", "{who} did not write that: the server or somebody else did")
+    OTHER_ROOM = Meaning(False, "written for another conversation", "the server moved it here")
+    IDENTITY_CHANGED = Meaning(False, "{who}'s identity changed", "compare with /safety {who}, then /trust {who}")
+    NOT_MEMBER = Meaning(False, "from {who}, who was not a member", "the server let it in")
+    MUTED = Meaning(False, "from {who}, who had no voice", "the server let it in")
+    PUT_OUT = Meaning(False, "from {who}, who had been put out", "the server let it in")
+    REPLAYED = Meaning(False, "replayed", "you have it already")
+    OTHER_TEXT = Meaning(False, "its text or key was exchanged", "ask {who} to send it again")
+    BEFORE_JOIN = Meaning(False, "sent before you joined", "")
+    NOT_FOR_YOU = Meaning(False, "not addressed to you", "ask {who} whether you were left out on purpose")
+    OTHER_KEY = Meaning(
+        False, "sealed for a key this device does not have", "/logout and /login fetch newer keys from your backup"
+    )
+    DAMAGED = Meaning(False, "damaged or sealed wrongly", "ask {who} to send it again")
+    NEWER = Meaning(False, "made by a newer client", "update SecureChat")
+    MISSING = Meaning(True, "{n} message{s} from {who} missing before this", "/history may bring them; else ask {who}")
+    USED_TWICE = Meaning(True, "counter used twice by {who}", "two copies of one profile, or a lie", alarm=True)
+    OTHER_PREVIOUS = Meaning(
+        True, "{who}'s message before this one was another than you were given", "compare with {who}", alarm=True
+    )
+    LATE = Meaning(True, "arrived late, out of order")
+    DELAYED = Meaning(True, "signed at another time: {n} minute{s} apart")
+    EARLIER_IDENTITY = Meaning(True, "by the identity that {who} had before")
+    REVOKED_SINCE = Meaning(True, "from a device that {who} has revoked since")
+    WENT_TO = Meaning(True, "went to {who}, not a member", "its author's client was told so, or is broken")
+    WRONG_KEY = Meaning(
+        True, "was sealed for a key of {who} that their device list does not name", "compare with {who}", alarm=True
+    )
+    NOT_TO = Meaning(True, "was not sealed for {who}")
+    AUDIENCE_UNKNOWN = Meaning(True, "the server does not say whom it was sealed for", alarm=True)
+    KICK_HIDDEN = Meaning(True, "went to {who} too: the server hid from its author that they were put out", alarm=True)
+    UNKNOWN_HEAD = Meaning(True, "refers to members the server does not show you", alarm=True)
+    NEWER_LIST = Meaning(True, "refers to a newer device list of {who} than the server gives", alarm=True)
+    FORK = Meaning(True, "its author was shown another history of this conversation", alarm=True)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the text is shown."""
+        return self.value.shown
+
+    @property
+    def alarm(self) -> bool:
+        """Whether sending there waits for a word."""
+        return self.value.alarm

@@ -1,0 +1,686 @@
+"""Tests for what a server, or a member with its help, can do to rooms, and what the others are told (see test_evil)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+
+from securechat.client import acts
+from securechat.crypto import primitives as p
+from securechat.crypto.envelope import seal
+from securechat.crypto.roomlog import AnyEvent, Invite, Join, Kick, RoomLog, SignedEvent, sign_event
+from securechat.errors import (
+    BAD_AUDIENCE,
+    BAD_HEADER,
+    MUTED,
+    NOT_MEMBER,
+    STALE_HEAD,
+    STALE_KEYS,
+    Exit,
+    Refused,
+)
+from securechat.wire import messages as m
+from tests.doubles import START, ChatClient, long_id
+from tests.evil import Impostor, Said, as_packet
+from tests.evil_case import EvilCase, MessageCase
+
+STOPPED = "Sending there is stopped. Compare with the others by another way; /continue den goes on all the same."
+
+
+def author_of(ghost: Impostor) -> acts.Author:
+    """An impostor as the author of acts in rooms."""
+    return acts.Author(ghost.srv, ghost.user, ghost.ik, ghost.dev, (1, ghost.keys.digest), START * 1000)
+
+
+def signed_again(event: Said) -> SignedEvent:
+    """A room event that passed by, as it was signed."""
+    return SignedEvent(base64.b64decode(event["signed"]), base64.b64decode(event["sig"]))
+
+
+class RoomCase(EvilCase):
+    """Alice and bob in a private room that alice made; mallory outside."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice, self.bob, self.mallory = (self.registered(name) for name in ("alice", "bob", "mallory"))
+        self.private_room(self.alice, self.bob)
+
+    def add(self, ghost: Impostor, make: Callable[[acts.Author], acts.Make], *, unsigned: bool = False) -> None:
+        """Puts an act of an impostor behind the log, for alice."""
+        signed = ghost.sign(make(author_of(ghost))(self.log(self.alice, "den")))
+        signed = SignedEvent(signed.data, bytes(64)) if unsigned else signed
+        self.evil.add_event("alice", "den", signed, ghost.certificate)
+        self.settle()
+
+    def assertBroken(self, *parts: str) -> None:
+        """Alice was told that the log does not check out; she sends nothing there any more, whatever she types."""
+        said = "\n".join(self.alice.view.take())
+        for part in (*parts, STOPPED):
+            self.assertIn(part, said)
+        self.assertEqual({"alice", "bob"}, set(self.log(self.alice, "den").members))
+        self.assertWaits(self.alice, "/send for bob", "Sending to den is stopped: ")
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/continue den"))
+        self.assertShown("den cannot go on: ", self.alice)
+        self.assertEqual(0, self.stored("den"))
+
+
+class GhostMemberTests(RoomCase):
+    """The server adds a member of its own to a private room."""
+
+    def test_unsigned(self) -> None:
+        """A join without a signature that holds is no join."""
+        self.add(self.impostor("mallory"), acts.join, unsigned=True)
+        self.assertBroken("An event the server sent does not check out")
+
+    def test_uninvited(self) -> None:
+        """A join signed by a made-up device, of somebody whom nobody invited, breaks the room's rules."""
+        self.add(self.impostor("mallory"), acts.join)
+        self.assertBroken("Event 4 of the server's log breaks the rules: den is a private room")
+
+    def test_under_a_members_name(self) -> None:
+        """A made-up identity under a member's name is not that member."""
+        self.add(self.impostor("bob"), acts.join)
+        self.assertBroken("Event 4 of the server's log breaks the rules: den is a private room")
+
+    def test_false_invitation(self) -> None:
+        """An invitation in a member's name, by another identity, is by no member."""
+        ghost = self.impostor("mallory")
+        make = self.impostor("alice")
+        self.add(make, lambda author: acts.invite(author, "mallory", ghost.ik, (1, ghost.keys.digest)))
+        self.assertBroken("Event 4 of the server's log breaks the rules: You are not in den")
+
+    def test_another_identity_than_invited(self) -> None:
+        """An invitation is for one identity: the server's own under that name cannot use it."""
+        self.alice.type("/invite mallory")
+        ghost = self.impostor("mallory")
+        self.evil.add_event(
+            "alice", "den", ghost.sign(acts.join(author_of(ghost))(self.log(self.alice, "den"))), ghost.certificate
+        )
+        self.settle()
+        self.assertBroken("Event 5 of the server's log breaks the rules: den is a private room")
+
+    def test_false_policy(self) -> None:
+        """Nor can it open the room."""
+        self.add(self.impostor("alice"), lambda author: acts.policy(author, "join", "open"))
+        self.assertBroken("breaks the rules")
+        self.assertFalse(self.log(self.alice, "den").open)
+
+    def test_server_says_so(self) -> None:
+        """The server's own lists of who is there give nobody anything."""
+        self.evil.rule(lambda user, kind, said: [{**said, "users": ["alice", "mallory"]}] if kind == "online" else None)
+        self.assertNotIn("mallory", "\n".join(self.alice.type("/members")))
+        self.alice.type("for bob")
+        (package,) = [one["package"] for one in self.alice.wire.asked if one["cmd"] == "send"]
+        self.assertEqual({"alice", "bob"}, set(package["encrypted_keys"]))
+
+    def test_open_room(self) -> None:
+        """Not stopped: anybody, so also the server under a name of its own, may enter an open room, and is seen to."""
+        self.alice.type("/join ops")
+        ghost = self.impostor("mallory2")
+        signed = ghost.sign(acts.join(author_of(ghost))(self.log(self.alice)))
+        self.evil.add_event("alice", "ops", signed, ghost.certificate)
+        self.settle()
+        self.assertShown("[ops] * mallory2 joined", self.alice)
+
+    def test_open_room_under_a_members_name(self) -> None:
+        """In an open room, somebody else under a member's name is told of, and nothing is sealed for them."""
+        for client in (self.alice, self.bob):
+            client.type("/join ops")
+        self.compare(self.alice, "bob")
+        ghost = self.impostor("bob")
+        signed = ghost.sign(acts.join(author_of(ghost))(self.log(self.alice)))
+        self.evil.add_event("alice", "ops", signed, ghost.certificate)
+        self.settle()
+        self.assertShown("The identity of bob changed since you compared it.", self.alice)
+        self.lenient()
+        self.alice.type("for bob")
+        sent = [one["package"] for one in self.alice.wire.asked if one["cmd"] == "send"]
+        self.assertEqual([{"alice"}], [set(package["encrypted_keys"]) for package in sent])
+
+    def test_pushed_into_a_room(self) -> None:
+        """A room whose log does not have one is not one's room, whatever the server sends from there."""
+        events = [signed_again(event) for event in self.evil.events["den"]]
+        certificates = {event["cert"]["cert"]: event["cert"] for event in self.evil.events["den"]}
+        self.evil.give_log("mallory", "den", events, [])
+        self.evil.rule(
+            lambda user, kind, said: [{**said, "certs": [*certificates.values()]}] if kind == "roomlog" else None
+        )
+        self.evil.say("mallory", self.evil.events["den"][-1])
+        self.settle()
+        self.assertEqual(["roomlog"], self.mallory.wire.commands[-1:])
+        self.assertEqual([], self.mallory.core.conversations.rooms())
+
+
+class ForgedLogTests(RoomCase):
+    """The server gives another log than the one its people signed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.false = self.impostor("alice")
+
+    def false_log(self, name: str, *more: Callable[[acts.Author], acts.Make]) -> list[SignedEvent]:
+        """A room that an impostor made."""
+        author = author_of(self.false)
+        log, events = RoomLog(author.srv), []
+        for make in (lambda author: acts.create(author, name, bytes(16), private=False), *more):
+            events.append(self.false.sign(make(author)(log)))
+            log.append(events[-1])
+        return events
+
+    def give(self, to: str, room: str, events: list[SignedEvent]) -> None:
+        """Gives somebody that log under a name."""
+        self.evil.give_log(to, room, events, [self.false.certificate])
+
+    def test_another_room_of_a_known_name(self) -> None:
+        """Another room under the name of one that was left is refused under that name; its own label enters it."""
+        self.bob.type("/join ops")
+        self.bob.type("/leave ops")
+        self.give("bob", "ops", self.false_log("ops"))
+        self.assertNotEqual(Exit.OK, self.bob.exit("/join ops"))
+        (line,) = (line for line in self.bob.view.take() if line.startswith("! "))
+        self.assertIn("The server's room ops is not the one you knew under that name, or were invited to.", line)
+        self.assertRegex(line, r"/join ops#[0-9a-f]{4}$")
+        self.assertEqual(["den"], self.bob.core.conversations.rooms())
+
+    def test_hidden(self) -> None:
+        """A room that one knew, and that the server says is not there, is not made anew."""
+        self.bob.type("/join ops")
+        self.bob.type("/leave ops")
+        self.evil.rule(self.no_room)
+        self.assertNotEqual(Exit.OK, self.bob.exit("/join ops"))
+        self.assertShown("The room ops that you knew is gone, or the server hides it.", self.bob)
+        self.assertEqual(1, self.bob.wire.commands.count("act") - 2)
+
+    @staticmethod
+    def no_room(user: str, kind: str, said: Said) -> list[Said] | None:
+        """Says that there is no such room."""
+        if kind != "roomlog":
+            return None
+        return [{"id": said["id"], "status": "error", "code": "no_such_room", "msg": "There is no room ops here."}]
+
+    def test_newcomer(self) -> None:
+        """Who was invited is not led into another room of that name: only the one that names them takes them in."""
+        self.alice.type("/invite mallory")
+        self.give("mallory", "den", self.false_log("den"))
+        self.assertNotEqual(Exit.OK, self.mallory.exit("/accept den"))
+        self.assertShown("den is a private room", self.mallory)
+        self.assertEqual([], self.mallory.core.conversations.rooms())
+
+    def test_of_another_name(self) -> None:
+        """A log says which room it is of."""
+        self.give("mallory", "ops", self.false_log("attic"))
+        self.assertNotEqual(Exit.OK, self.mallory.exit("/join ops"))
+        self.assertShown(
+            "The server's log of ops does not check out: the server gives the log of another room", self.mallory
+        )
+
+    def test_breaks_the_rules(self) -> None:
+        """A log in which one event may not stand where it stands is refused whole."""
+        events = self.false_log("ops")
+        twice = self.false.sign(acts.kick(author_of(self.false), "bob", "")(self.replayed(events)))
+        self.give("mallory", "ops", [*events, twice])
+        self.assertNotEqual(Exit.OK, self.mallory.exit("/join ops"))
+        self.assertShown("event 2 of the server's log breaks the rules: The room does not take that act", self.mallory)
+
+    @staticmethod
+    def replayed(events: list[SignedEvent]) -> RoomLog:
+        """A log of some events."""
+        log = RoomLog(events[0].event.srv)
+        for event in events:
+            log.append(event)
+        return log
+
+    def test_other_head(self) -> None:
+        """A server that names another head than before, at as many events, is not believed any more."""
+
+        def other(user: str, kind: str, said: Said) -> list[Said] | None:
+            if kind != "sync":
+                return None
+            return [{**said, "conversations": [{**one, "head": long_id("head")} for one in said["conversations"]]}]
+
+        self.evil.rule(other)
+        self.bob.wire.cut()
+        self.pass_time(10)
+        self.assertShown(
+            "[den] The server shows another log of this room than before. Sending there is stopped.", self.bob
+        )
+        self.assertWaits(self.bob, "/send hello?", "Sending to den is stopped: ")
+
+    def test_shorter(self) -> None:
+        """A log that is shorter than it was, and has another end, is not given back to: it is another log."""
+
+        def shorter(user: str, kind: str, said: Said) -> list[Said] | None:
+            if kind != "sync":
+                return None
+            states = [{**one, "head": long_id("head"), "events": 2} for one in said["conversations"]]
+            return [{**said, "conversations": states}]
+
+        self.evil.rule(shorter)
+        self.bob.wire.cut()
+        self.pass_time(10)
+        self.assertShown("[den] The server shows another log of this room than before.", self.bob)
+        self.assertNotIn("extend", self.bob.wire.commands)
+
+    def test_longer_in_words_only(self) -> None:
+        """A log that is said to go further than it is given is not believed either."""
+
+        def longer(user: str, kind: str, said: Said) -> list[Said] | None:
+            if kind != "sync":
+                return None
+            return [{**said, "conversations": [{**one, "events": 9} for one in said["conversations"]]}]
+
+        self.evil.rule(longer)
+        self.bob.wire.cut()
+        self.pass_time(10)
+        self.assertShown("[den] The server does not give this room's log as far as it says it goes.", self.bob)
+
+    def test_swapped_meanwhile(self) -> None:
+        """Another room in the place of one's own has another label, and what is typed does not go there."""
+        self.bob.type("/join ops")
+        events = self.false_log("ops")
+        room_id = events[0].eh
+
+        def swapped(user: str, kind: str, said: Said) -> list[Said] | None:
+            if kind != "sync" or user != "bob":
+                return None
+            states = [{**one, "id": room_id} if one["room"] == "ops" else one for one in said["conversations"]]
+            return [{**said, "conversations": states}]
+
+        self.evil.rule(swapped)
+        self.give("bob", "ops", events)
+        self.bob.wire.cut()
+        self.pass_time(10)
+        self.assertShown("[ops] * The server has another room under this name than the one you were in.", self.bob)
+        self.assertNotEqual(Exit.OK, self.bob.exit("/send hello?"))
+        self.assertEqual(0, self.sends(self.bob))
+        self.assertEqual(["den"], self.bob.core.conversations.rooms())
+
+
+class HiddenKickTests(MessageCase):
+    """The server hides from somebody that a member was put out."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.mallory,) = self.people("mallory")
+        self.alice.type("/role bob mod")
+
+    def kick_unseen(self) -> None:
+        """Bob puts mallory out, and alice is not told."""
+        self.evil.withhold_events("alice", "ops", lambda event: isinstance(event, Kick))
+        self.assertEqual(Exit.OK, self.bob.exit("/kick mallory"), self.bob.view.text)
+        for client in (self.alice, self.bob, self.carol, self.mallory):
+            client.view.take()
+        self.assertIn("mallory", self.log(self.alice).members)
+
+    def test_honest_server(self) -> None:
+        """A server that is merely slow says that the head is old: the message is sealed anew, without who is out."""
+        self.network.changes.append(lambda said: None if said.get("event") == "room" else said)
+        self.bob.type("/kick mallory")
+        self.network.changes.clear()
+        self.assertEqual("[ops] <alice> for members only", self.alice.type("for members only")[-1])
+        self.assertEqual(2, self.sends(self.alice))
+        sent = [one["package"] for one in self.alice.wire.asked if one["cmd"] == "send"]
+        self.assertIn("mallory", sent[0]["encrypted_keys"])
+        self.assertNotIn("mallory", sent[1]["encrypted_keys"])
+        self.assertEqual(STALE_HEAD.name, [said["code"] for said in self.alice.wire.told if "code" in said][-1])
+        self.assertRead("[ops] <alice> for members only")
+
+    def test_no_reason(self) -> None:
+        """A server that says the head is old, and shows nobody put out since, gets nothing sealed anew."""
+        self.evil.rule(self.stale)
+        sending = self.alice.start("/send wait for it")
+        self.assertNoResult(sending)
+        self.pass_time(12)
+        bodies = {one["package"]["encrypted_message"] for one in self.alice.wire.asked if one["cmd"] == "send"}
+        self.assertEqual(1, len(bodies))
+
+    @staticmethod
+    def stale(user: str, kind: str, said: Said) -> list[Said] | None:
+        """Refuses every message for its head."""
+        if kind != "send":
+            return None
+        return [{"id": said["id"], "status": "error", "code": STALE_HEAD.name, "msg": "", "head": long_id("head")}]
+
+    def test_the_others_are_told(self) -> None:
+        """If the server takes the message all the same, all others read who got it too, and stop."""
+        self.lenient()
+        self.kick_unseen()
+        self.alice.type("for members only")
+        line = (
+            "[ops] <alice> [went to mallory too: the server hid from its author that they were put out]"
+            " for members only"
+        )
+        self.assertRead(line)
+        self.assertRead(line, by=self.carol)
+        self.assertStopped(self.carol)
+
+    def test_next_message(self) -> None:
+        """Who was not told learns it at the next message of somebody who was: its head is of another log."""
+        self.lenient()
+        self.kick_unseen()
+        self.carol.type("good that she is gone")
+        lines = self.alice.view.take()
+        self.assertIn("[ops] Refers to members the server does not show you. Sending there is stopped.", lines[0])
+        self.assertStopped(self.alice)
+
+    def test_reconnected(self) -> None:
+        """A server that goes on hiding it at the next login is found out all the same."""
+        self.lenient()
+        self.kick_unseen()
+        self.pass_time(1)
+        self.alice = self.again(self.alice)
+        self.alice.type("/join ops")
+        self.assertIn("mallory", self.log(self.alice).members)
+        self.carol.type("good that she is gone")
+        self.assertStopped(self.alice)
+
+    def test_put_out_author(self) -> None:
+        """What somebody who was put out writes afterwards is shown to nobody who knows of it."""
+        self.evil.withhold_events("mallory", "ops", lambda event: isinstance(event, Kick))
+        self.lenient()
+        sealed = self.sealed(self.mallory, "I am still here")
+        self.bob.type("/kick mallory")
+        self.bob.view.take()
+        self.evil.say("bob", self.as_event(sealed, "mallory", 1))
+        self.settle()
+        self.assertRead("[ops] 1 message not shown: from mallory, who had been put out (the server let it in)")
+
+
+class WithheldEventTests(MessageCase):
+    """The server keeps room events from somebody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lenient()
+
+    def test_join(self) -> None:
+        """A member who was kept secret is found out by the first message of anybody who knew them."""
+        self.evil.withhold_events("alice", "ops", lambda event: isinstance(event, Join) and event.by == "dave")
+        (dave,) = self.people("dave")
+        self.alice.type("just us")
+        self.assertEqual([], self.messages(dave)[1:])
+        self.alice.view.take()
+        self.carol.type("hi dave")
+        self.assertShown("Refers to members the server does not show you.", self.alice)
+        self.assertStopped(self.alice)
+
+    def test_in_the_middle(self) -> None:
+        """An event left out of the middle changes every link behind it: the next one does not verify there."""
+        log: list[Said] = []
+        self.alice.type("/role bob mod")
+        self.evil.rule(lambda user, kind, said: self.without_first(user, kind, said, log))
+        self.people("dave")
+        self.assertEqual(Exit.OK, self.bob.exit("/topic nothing new"))
+        self.assertShown("breaks the rules: Too much happened in ops since this act was signed.", self.alice)
+        self.assertStopped(self.alice)
+
+    @staticmethod
+    def without_first(user: str, kind: str, said: Said, log: list[Said]) -> list[Said] | None:
+        """Leaves one event out for alice and moves what follows."""
+        if user != "alice" or kind != "event:room":
+            return None
+        log.append(said)
+        return [] if len(log) == 1 else [{**said, "events": said["events"] - 1}]
+
+
+class ReinsertedEventTests(RoomCase):
+    """The server keeps a signed act back, or takes an old one, and puts it into the log later."""
+
+    def assertStale(self, signed: SignedEvent, cert: Said) -> None:
+        """An act put behind the log is refused: it does not go on from where its subject stands."""
+        number = max(event["events"] for event in self.evil.events["den"]) + 1
+        told = {"signed": base64.b64encode(signed.data).decode(), "sig": base64.b64encode(signed.sig).decode()}
+        self.evil.say("alice", {"event": "room", "room": "den", "events": number, **told, "cert": cert})
+        self.settle()
+        said = "\n".join(self.alice.view.take())
+        self.assertIn(f"Event {number} of the server's log breaks the rules: The membership of mallory in den", said)
+        self.assertNotIn("mallory", self.log(self.alice, "den").members)
+        self.assertWaits(self.alice, "/send for bob", "Sending to den is stopped: ")
+
+    def test_old_join(self) -> None:
+        """The join of somebody who was put out since does not bring them back."""
+        self.alice.type("/invite mallory")
+        self.mallory.type("/accept den")
+        self.alice.type("/kick mallory")
+        join = self.evil.events["den"][4]
+        self.assertIsInstance(signed_again(join).event, Join)
+        self.assertStale(signed_again(join), join["cert"])
+
+    def test_old_invitation(self) -> None:
+        """Nor does the invitation that they had used."""
+        self.alice.type("/invite mallory")
+        self.mallory.type("/accept den")
+        self.alice.type("/kick mallory")
+        invite = self.evil.events["den"][3]
+        self.assertIsInstance(signed_again(invite).event, Invite)
+        self.assertStale(signed_again(invite), invite["cert"])
+
+    def test_withheld_join(self) -> None:
+        """A join that the server kept back is worthless after the next act on its author."""
+        self.alice.type("/invite mallory")
+        author = self.author(self.mallory)
+        kept = self.signed_by(self.mallory, acts.join(author)(self.log(self.alice, "den")))
+        self.mallory.type("/leave den")
+        self.alice.view.take()
+        cert = self.certificate(self.mallory)
+        self.assertStale(kept, cert)
+
+    def author(self, client: ChatClient) -> acts.Author:
+        """A client's account as an author."""
+        account = client.core.account
+        assert account is not None
+        own = account.own
+        return acts.Author(
+            account.profile.srv, own.user, own.ik, account.keys.dev, (own.version, own.digest), START * 1000
+        )
+
+    @staticmethod
+    def signed_by(client: ChatClient, event: AnyEvent) -> SignedEvent:
+        """An event signed by a client's device."""
+        account = client.core.account
+        assert account is not None
+        return sign_event(account.keys.device, event)
+
+    @staticmethod
+    def certificate(client: ChatClient) -> Said:
+        """The certificate of a client's device."""
+        account = client.core.account
+        assert account is not None and account.own.bundle is not None
+        said: Said = as_packet(m.Certificate.of(account.own.bundle.certs[0]))
+        return said
+
+
+class FalseBobTests(MessageCase):
+    """A newcomer is given a false identity of a member."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.false = self.impostor("bob")
+        self.evil.swap_keys("bob", self.false.bundle, "dave")
+
+    def test_open_room(self) -> None:
+        """The room's log pins its members: the false one is not sealed for, and that is said."""
+        self.lenient()
+        dave = self.registered("dave", "ops")
+        self.assertIn("The identity of bob changed since you first met.", dave.view.text)
+        dave.type("for bob")
+        (package,) = [one["package"] for one in dave.wire.asked if one["cmd"] == "send"]
+        self.assertEqual({"alice", "carol", "dave"}, set(package["encrypted_keys"]))
+        self.assertEqual(Exit.UNTRUSTED, dave.exit("/pm bob for you alone"))
+
+    def test_private_room(self) -> None:
+        """In a private room nothing is sent at all."""
+        dave = self.registered("dave")
+        self.private_room(self.alice, self.bob)
+        self.alice.type("/invite dave")
+        dave.type("/accept den")
+        dave.view.take()
+        self.assertWaits(dave, "/send hello", "The identity of bob changed since you first met.")
+
+    def test_reads_the_genuine_one(self) -> None:
+        """What the genuine one writes is theirs; what the false one writes is not shown."""
+        dave = self.registered("dave", "ops")
+        dave.view.take()
+        self.bob.type("hello dave")
+        (line,) = self.messages(dave)
+        self.assertTrue(line.startswith("[ops] <bob> [identity changed;") and line.endswith("hello dave"), line)
+        ghost = self.false.write(
+            "hello dave", [self.keys_of(dave, "dave")], self.position(self.bob, dev=self.false.dev)
+        )
+        self.evil.say("dave", self.as_event(ghost, "bob", 2, "dave"))
+        self.settle()
+        self.assertRead(
+            "[ops] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)", by=dave
+        )
+
+
+class AudienceTests(MessageCase):
+    """A member, with the server's help, seals for others than the members."""
+
+    def hand_in_leniently(self, *readers: str) -> None:
+        """Carol writes to just these."""
+        sealed = self.sealed(self.carol, "psst", readers=[self.keys_of(self.carol, name) for name in readers])
+        reply = self.hand_in(self.carol, sealed)
+        self.assertIsInstance(reply, m.SendOk)
+
+    def test_genuine_server(self) -> None:
+        """A genuine server refuses it."""
+        for readers in (("carol", "bob"), ("carol", "bob", "alice", "mallory")):
+            self.registered("mallory") if "mallory" in readers else None
+            sealed = self.sealed(self.carol, "psst", readers=[self.keys_of(self.carol, name) for name in readers])
+            self.assertEqual(BAD_AUDIENCE, self.hand_in(self.carol, sealed).code)
+
+    def test_left_out(self) -> None:
+        """Who was left out is named to the others, and told it themselves."""
+        self.lenient()
+        self.hand_in_leniently("carol", "bob")
+        self.assertRead("[ops] <carol> [was not sealed for alice] psst")
+        self.assertRead(
+            "[ops] 1 message not shown: not addressed to you (ask carol whether you were left out on purpose)",
+            by=self.alice,
+        )
+
+    def test_one_more(self) -> None:
+        """Who got it without being a member is named."""
+        self.lenient()
+        self.registered("mallory")
+        self.hand_in_leniently("carol", "bob", "alice", "mallory")
+        line = "[ops] <carol> [went to mallory, not a member (its author's client was told so, or is broken)] psst"
+        self.assertRead(line)
+        self.assertRead(line, by=self.alice)
+
+    def test_somebody_elses_key(self) -> None:
+        """A member's name on another's key is not that member: the server, and whoever seals so, could read along."""
+        self.lenient()
+        ghost = self.impostor("alice").keys
+        sealed = self.sealed(
+            self.carol, "psst", readers=[*(self.keys_of(self.carol, n) for n in ("bob", "carol")), ghost]
+        )
+        self.hand_in(self.carol, sealed)
+        self.assertRead(
+            "[ops] <carol> [was sealed for a key of alice that their device list does not name (compare with alice)] psst"
+        )
+        self.assertStopped(self.bob)
+
+    def test_not_told(self) -> None:
+        """A server that does not say whom a message was for, or says something else, stops the room."""
+        self.lenient()
+        refused = {"status": "error", "code": "unknown_audience", "msg": "No message of ops has that audience."}
+        for number, answer in enumerate((refused, {"room": "ops", "audience": p.b64(b'[["bob","x"]]')})):
+            self.evil.answer("audience", lambda user, said, answer=answer: answer)
+            people = [self.keys_of(self.carol, name) for name in ("carol", ("bob", "alice")[number])]
+            self.evil.say(
+                "bob", self.as_event(self.sealed(self.carol, f"{number}", readers=people), "carol", number + 1)
+            )
+            self.settle()
+        line = "the server does not say whom it was sealed for"
+        self.assertEqual(1, sum(line in shown for shown in self.messages(self.bob)))
+        self.assertStopped(self.bob)
+
+
+class MutedAuthorTests(MessageCase):
+    """A member without a voice writes all the same."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alice.type("/mute carol")
+        self.bob.view.take()
+
+    def test_genuine_server(self) -> None:
+        """A genuine server refuses it."""
+        self.assertEqual(MUTED, self.hand_in(self.carol, self.sealed(self.carol, "let me speak")).code)
+
+    def test_lenient_server(self) -> None:
+        """If the server lets it in, no reader is shown it."""
+        self.lenient()
+        self.hand_in(self.carol, self.sealed(self.carol, "let me speak"))
+        self.assertRead("[ops] 1 message not shown: from carol, who had no voice (the server let it in)")
+
+    def test_old_head(self) -> None:
+        """Nor if its author pretends not to have heard of it: the place of the message counts, and it says its head."""
+        self.lenient()
+        before = self.log(self.carol).links[-2]
+        self.hand_in(self.carol, self.sealed(self.carol, "let me speak", head=before))
+        (line,) = self.messages(self.bob)
+        self.assertNotIn("let me speak", line)
+
+    def test_not_a_member(self) -> None:
+        """Who left, or never was there, is not shown either."""
+        self.carol.type("/leave ops")
+        self.bob.view.take()
+        account = self.carol.core.account
+        assert account is not None
+        position = self.position(
+            self.bob, author="carol", dev=account.keys.dev, dl=(account.own.version, account.own.digest)
+        )
+        sealed = seal("boo", [self.keys_of(self.bob, "bob")], position, account.keys.device)
+        self.evil.say("bob", self.as_event(sealed, "carol", 1))
+        self.settle()
+        self.assertRead("[ops] 1 message not shown: from carol, who was not a member (the server let it in)")
+
+
+class InsiderTests(MessageCase):
+    """A member sends what would make others suspect an honest server."""
+
+    def assertRefused(self, code: object, *rooms: str, **changes: object) -> None:  # type: ignore[override]
+        """A genuine server does not take a message of carol's with such a header, and nobody is shown anything."""
+        reply = self.hand_in(self.carol, self.sealed(self.carol, "oops", **changes))
+        self.assertIsInstance(reply, Refused)
+        self.assertEqual(code, reply.code)
+        self.assertEqual(0, self.stored())
+        self.assertRead()
+
+    def test_transcript(self) -> None:
+        """A place of the transcript that never was, or is to come, is refused."""
+        self.assertRefused(BAD_HEADER, th=(0, long_id("th")))
+        self.assertRefused(BAD_HEADER, th=(7, long_id("th")))
+
+    def test_head(self) -> None:
+        """So is a head that is no link of the log."""
+        self.assertRefused(STALE_HEAD, head=long_id("head"))
+
+    def test_device_list(self) -> None:
+        """So is a device list that the server does not have."""
+        self.assertRefused(STALE_KEYS, dl=(7, long_id("dl")))
+
+    def test_room(self) -> None:
+        """So is another room."""
+        self.assertRefused(BAD_HEADER, room=long_id("room"))
+
+    def test_readers(self) -> None:
+        """So is a digest of other readers than those it is sealed for."""
+        sealed = self.sealed(self.carol, "oops")
+        less = {name: key for name, key in sealed.encrypted_keys.items() if name != "alice"}
+        kids = {name: kid for name, kid in sealed.kids.items() if name != "alice"}
+        self.carol.type("/leave ops")
+        self.assertEqual(NOT_MEMBER, self.hand_in(self.carol, sealed).code)
+        self.carol.type("/join ops")
+        sealed = self.sealed(self.carol, "oops")
+        reply = self.hand_in(self.carol, replace(sealed, encrypted_keys=less, kids=kids))
+        self.assertEqual(BAD_AUDIENCE, reply.code)
+
+    def test_sender(self) -> None:
+        """So is a message in another's name, or of another device."""
+        self.assertRefused(BAD_HEADER, author="alice")
+        self.assertRefused(BAD_HEADER, dev="0" * 32)
