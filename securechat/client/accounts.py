@@ -68,6 +68,10 @@ class WrongPassword(SecureChatError):
     exit = Exit.LOGIN_REFUSED
 
 
+class OlderState(InvalidKey):
+    """The server gave an account's list or backup as it was before it gave a newer one."""
+
+
 class Unsettled(SecureChatError):
     """It is not known which of two passwords counts."""
 
@@ -414,8 +418,10 @@ async def _enrol(
     store, records = await _open_store(shop, profile, data_key)
     try:
         _check_not_older(profile, records, own, reply.backup_version)
-        account_secrets, key, by_code, version = await _restored(shop, protocol, profile, stretched, own, reply)
-        _check_not_older(profile, records, own, version)
+        not_older = partial(_check_not_older, profile, records, own)
+        account_secrets, key, by_code, version = await _restored(
+            shop, protocol, profile, stretched, own, reply, not_older
+        )
         records = await _restore_pins(store, records, account_secrets.pins)  # first: a kill must not lose them
         newer = _with_pins(account_secrets, records, own.version + 1)
     finally:
@@ -444,11 +450,14 @@ async def _restored(
     stretched: Stretched,
     own: AccountKeys,
     reply: m.LoginOk,
+    check_version: Callable[[int], None],
 ) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
-    """`_fetch_backup` of an account that is these keys. Raises KeysOutOfReach, Refused."""
+    """`_fetch_backup` of an account that is these keys. Raises KeysOutOfReach, OlderState, Refused."""
     try:
-        fetched = await _fetch_backup(shop, protocol, profile, stretched)
+        fetched = await _fetch_backup(shop, protocol, profile, stretched, check_version)
         _check_restored(fetched[0], own)
+    except OlderState:
+        raise  # nobody should start over for that
     except (WrongSecret, Refused, InvalidKey) as error:
         if isinstance(error, Refused) and error.code in _PASSING:
             raise
@@ -466,7 +475,7 @@ def _check_not_older(profile: Profile, records: Records, own: AccountKeys, backu
     known = None if seen is None or seen.ik != own.ik else (seen.version, seen.digest)
     older_list = known is not None and (own.version < known[0] or (own.version == known[0] and own.digest != known[1]))
     if older_list or backup_version < int(records.get("meta", {}).get("backup_version", 0)):
-        raise InvalidKey(
+        raise OlderState(
             f"the server gave an older {'device list' if older_list else 'backup'} of {own.user} than it had given"
             f" before. Ask its operator. If they put back an older state, move {profile.path} away and log in again"
         )
@@ -482,10 +491,19 @@ def _check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountK
 
 
 async def _fetch_backup(
-    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, stretched: Stretched
+    shop: Workshop,
+    protocol: ChatClientProtocol,
+    profile: Profile,
+    stretched: Stretched,
+    check_version: Callable[[int], None] = lambda version: None,
 ) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
-    """The opened backup; the key it lies under, whether that is of a recovery code, and its version."""
+    """The opened backup; the key it lies under, whether that is of a recovery code, and its version.
+
+    Args:
+        check_version: called with the version before anything is opened; what it raises passes through.
+    """
     stored = (await protocol.request(m.BackupRequest())).backup
+    check_version(stored.version)
     if stored.version >= _MOST_VERSION:
         raise WrongSecret("the backup has a number that no other can follow")
     by_code = sealed_backup.needs_code(stored.blob)

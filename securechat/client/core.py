@@ -441,6 +441,8 @@ class ChatCore:
                 self._lose(conversation)
         if reply.epoch != self._epoch:
             self._epoch = reply.epoch
+            if self.outbox is not None:
+                self.outbox.new_epoch()
             await self.keep([("meta", "epoch", reply.epoch)], [])
         for state in reply.conversations:
             await self._bring_log(state)
@@ -462,8 +464,8 @@ class ChatCore:
         known = known and conversation is before
         if before is not None and conversation is not before:
             self.notice(
-                f"The server has another room under this name than the one you were in. It is {conversation.label} here;"
-                " the one you knew is gone, or hidden.",
+                f"The server has another room under this name than the one you were in. It is {conversation.label}"
+                " here; the one you knew is gone, or hidden.",
                 before.title,
             )
         conversation.reader.user = self.user
@@ -787,7 +789,10 @@ class ChatCore:
         """A message was refused, or waits for its author's word."""
         status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.UNTRUSTED)
         fate = "" if waits else f" Not sent: {entry.text[:60]}"
-        self.show(Failure(f"{error}{fate}", status))
+        text = str(error)
+        if isinstance(error, InvalidKey):  # the others may start with a name
+            text = f"{text[:1].upper()}{text[1:]}."
+        self.show(Failure(f"{text}{fate}", status))
         self._tell_status()
 
     def delayed(self, entry: Entry, error: Refused) -> None:

@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.task import deferLater
+
 from securechat.client.conversations import Conversation
 from securechat.crypto.envelope import Examined, Header, audience, audience_digest, parse_audience
 from securechat.crypto.identity import private_conversation
-from securechat.errors import InvalidKey, Refused
+from securechat.errors import BUSY, RATE_LIMITED, TRY_AGAIN, InvalidKey, Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 _MISSING_PAGES: Final = 100  # of history between two messages; what is beyond is counted, not shown
+_TRIES: Final = 4  # at asking for an audience, where the server is busy
 _AUDIENCES: Final = 256  # remembered a conversation
 
 
@@ -74,11 +77,15 @@ class Desk:
                 await people.fetch(newer)
             if any(h.author == self._core.user and h.dl[0] > people.newest_list(h.author)[0] for h in headers):
                 await self._core.renew_own()
+        audiences = conversation.audiences
         for header in headers:
-            if header.rcp not in conversation.audiences:
-                if len(conversation.audiences) >= _AUDIENCES:
-                    conversation.audiences.pop(next(iter(conversation.audiences)))
-                conversation.audiences[header.rcp] = await self._audience(conversation, header)
+            if header.rcp in audiences:
+                audiences[header.rcp] = audiences.pop(header.rcp)  # what is needed now goes last
+            else:
+                named = await self._audience(conversation, header)
+                if len(audiences) >= _AUDIENCES:
+                    audiences.pop(next(iter(audiences)))
+                audiences[header.rcp] = named
 
     async def _audience(self, conversation: Conversation, header: Header) -> Mapping[str, str] | None:
         """Who a digest names: by what is known anyway, else as the server says, which the digest proves."""
@@ -92,8 +99,7 @@ class Desk:
         if audience_digest(audience(kids)).hex() == header.rcp:
             return kids
         try:
-            reply: m.AudienceOk = await self._core.request(m.Audience(room=conversation.room, rcp=header.rcp))
-            named = parse_audience(reply.audience, header.rcp)
+            named = parse_audience(await self._given(conversation.room, header.rcp), header.rcp)
             unheard = [
                 user
                 for user in named.keys() & members.keys() - {self._core.user}
@@ -103,6 +109,18 @@ class Desk:
             return named
         except (Refused, InvalidKey):
             return None
+
+    async def _given(self, room: str, rcp: str) -> bytes:
+        """An audience from the server; again where it only asks for patience. Raises Refused, LinkLost."""
+        for left in reversed(range(_TRIES)):
+            try:
+                reply: m.AudienceOk = await self._core.request(m.Audience(room=room, rcp=rcp))
+                return reply.audience
+            except Refused as refusal:
+                if refusal.code not in (BUSY, RATE_LIMITED, TRY_AGAIN) or not left:
+                    raise
+                await deferLater(self._core.reactor, float(refusal.data.get("retry_after", 1.0)))
+        raise AssertionError("the last try returns or raises")
 
     @staticmethod
     def _members(conversation: Conversation, header: Header) -> Mapping[str, bytes]:

@@ -201,6 +201,7 @@ class Outbox:
         self._keeping: list[Entry] = []  # typed, and not on disk yet: whoever leaves waits for these too
         self._running: set[str] = set()
         self._held: set[str] = set()
+        self._lost: set[str] = set()  # of these, for messages that the server lost
         self._next = 1
         self._idle: list[Deferred[None]] = []
         self._stopped = False
@@ -253,12 +254,19 @@ class Outbox:
         for name in [where] if where is not None else list(self._queues):
             if where is not None or name not in self._held:
                 self._held.discard(name)
+                self._lost.discard(name)
                 self._start(name)
 
     def release(self, where: str | None = None) -> None:
         """Lets also those move that waited for their author's word: everywhere, or there."""
         self._held.difference_update(self._held.copy() if where is None else {where})
+        self._lost &= self._held
         self.kick(where)
+
+    def new_epoch(self) -> None:
+        """The server says that it lost something: what waits for that alone goes with the next `kick`."""
+        self._held -= self._lost
+        self._lost.clear()
 
     def go_on(self, where: str) -> None:
         """Their author saw who may read it now, and who would not: what waits there is sealed anew if need be."""
@@ -325,6 +333,8 @@ class Outbox:
 
     def _hold(self, where: str, entry: Entry, error: Exception) -> None:
         self._held.add(where)
+        if isinstance(error, LostMessages):
+            self._lost.add(where)
         self._host.not_sent(entry, error, waits=True)
         for waiting in self._queues.get(where, []):
             waiting.settle(Exit.FIXABLE if isinstance(error, CannotKeep) else Exit.UNTRUSTED)

@@ -91,6 +91,7 @@ class RoomBook:
                 raise InvalidKey("it is of another room")
         except (Refused, InvalidKey):
             log, events = RoomLog(self._srv), []  # made by other rules: it is fetched and verified anew
+            await self._host.keep([], [("log", f"{conversation.id} {name}") for name in chunks])
         self._hold(conversation, log, events)
         conversation.saved = log.count
 

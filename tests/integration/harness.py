@@ -862,8 +862,10 @@ class IntegrationTestCase(SynchronousTestCase):
             client.type(f"/register {name} {PASSWORD}")
         for client in clients:
             client.wait_for("Welcome")
-        for client in clients if room else ():
+        for number, client in enumerate(clients if room else ()):
             client.ask(f"/join {room}", f" {room}, an open room")
+            for other in clients[:number]:  # who has not heard of it seals for those before
+                other.wait_for(f"[{room}] * {names[number]} joined")
         return clients
 
     def script(self, name: str, line: object, typed: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -57,10 +57,12 @@ class Newcomer(LineReceiver):
         self.online: Deferred[m.OnlineOk] = Deferred()
         self.told: list[int] = []
         self.lost = False
+        self._waited: Deferred[Any] = self.ready
 
-    def ask(self, request: m.Request) -> None:
-        """Says a request."""
+    def ask(self, request: m.Request, waited: Deferred[Any] | None = None) -> None:
+        """Says a request; `waited` is what somebody waits for from then on."""
         assert self.transport is not None
+        self._waited = waited or self._waited
         self.transport.write(codec.encode(request))
 
     def lineReceived(self, line: bytes) -> None:
@@ -88,9 +90,8 @@ class Newcomer(LineReceiver):
 
     def fail(self, why: BaseException) -> None:
         """Whoever waits for something waits in vain."""
-        for waited in (self.ready, self.joined):
-            if not waited.called:
-                waited.errback(why)
+        if not self._waited.called:
+            self._waited.errback(why)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """For Twisted."""
@@ -159,13 +160,14 @@ class ManyJoinsTests(TestCase):
         for client in clients:
             self.connect(client)
         self.addCleanup(self.disconnect, clients)
-        await DeferredList([client.ready for client in clients], fireOnOneErrback=True)
+        await DeferredList([client.ready for client in clients], fireOnOneErrback=True, consumeErrors=True)
         joins = [act(room.log, Join, person) for person in people[1:]]
 
         began = time.monotonic()
         for client, signed in zip(clients[1:], joins, strict=True):
-            client.ask(m.DoAct(id=3, room="ops", signed=signed.data, sig=signed.sig))
-        answers = [answer for _, answer in await DeferredList([client.joined for client in clients[1:]])]
+            client.ask(m.DoAct(id=3, room="ops", signed=signed.data, sig=signed.sig), client.joined)
+        joined = DeferredList([client.joined for client in clients[1:]], fireOnOneErrback=True, consumeErrors=True)
+        answers = [answer for _, answer in await joined]
         took = time.monotonic() - began
         self.assertLess(took, PATIENCE)
 
@@ -174,16 +176,16 @@ class ManyJoinsTests(TestCase):
         for client, first in zip(clients, (2, *(answer.events for answer in answers)), strict=True):
             self.assertEqual([*range(first, PEOPLE + 1)], client.told)
             self.assertFalse(client.lost)
-        clients[0].ask(m.Online(id=4, room="ops"))
+        clients[0].ask(m.Online(id=4, room="ops"), clients[0].online)
         self.assertEqual(PEOPLE, len((await clients[0].online).users))
         self.assertEqual([], self.daemon.faults())
 
     async def disconnect(self, clients: list[Newcomer]) -> None:
         """Ends all connections, and waits until nothing of them is left."""
-        for client in clients:
-            if client.connected:
-                client.transport.abortConnection()
-        await self.until(lambda: not any(client.connected for client in clients))
+        connected = [client for client in clients if client.connected]
+        for client in connected:
+            client.transport.abortConnection()
+        await self.until(lambda: all(client.lost for client in connected))
 
     def connect(self, client: Newcomer) -> None:
         """Connects a client to the listener without TLS: what it costs is another matter."""

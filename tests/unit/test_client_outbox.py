@@ -686,12 +686,27 @@ class TurnTests(OutboxCase):
         self.assertEqual([("one", 1), ("two", 2), ("two", 2)], self.numbers)
         self.assertEqual(2, self.waits("two"))
 
+    def test_new_epoch(self) -> None:
+        """Once the server says that it lost something, what waited for that goes by itself, and nothing else."""
+        self.put("one")
+        self.host.outcomes = [refusal(OUT_OF_TURN, expected=1)]
+        self.put("two")
+        self.host.sealing = {"@bob": IdentityChanged(["bob"])}
+        self.put("psst", "@bob")
+        self.host.sealing = {}
+        self.outbox.kick()
+        self.assertEqual(["one", "two"], self.texts)
+        self.outbox.new_epoch()
+        self.outbox.kick()
+        self.assertEqual([("one", 1), ("two", 2), ("two", 2)], self.numbers)
+        self.assertEqual(["psst"], [entry.text for entry in self.outbox.pending()])
+
     def test_what_it_says(self) -> None:
-        """The text names the conversation, the number, and what to type."""
+        """The text names the conversation and the number, and it is one of those that wait for a word."""
         for where in (ROOM, "@bob"):
             text = str(LostMessages(where, 3))
-            self.assertIn(f"your next message to {where} is number 3", text)
-            self.assertIn(f"/continue {where}", text)
+            self.assertIn(where, text)
+            self.assertIn("number 3", text)
         self.assertIsInstance(LostMessages(ROOM, 3), Held)
 
 

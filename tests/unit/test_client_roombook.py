@@ -17,7 +17,6 @@ from securechat.client.roombook import CHUNK, RoomBook
 from securechat.client.store import CannotKeep
 from securechat.crypto.roomlog import (
     ChangeTopic,
-    Invite,
     Join,
     Kick,
     Leave,
@@ -382,7 +381,6 @@ class ReachTests(BookCase):
             self.room.events.append(act(self.room.log, ChangeTopic, person, topic=b"mine"))
         self.reach(4)
         self.assertAlarm("event 3 of the server's log breaks the rules", known=2)
-        self.assertIn("cannot do that", self.host.alarms[0])
 
     def test_another_room(self) -> None:
         """Another room of the same name is an alarm, whether the server says so itself or not; nothing is kept."""
@@ -960,10 +958,11 @@ class ActTests(ActCase):
 
     def test_own_membership(self) -> None:
         """An act on a membership names what changed it last, as it is by then."""
-        self.room.do(Invite, BOB, CAROL)
+        self.room.do(Join, CAROL)
+        self.room.do(Leave, CAROL)
         self.successResultOf(self.act(acts.invite(self.author(), "carol", CAROL.ik, CAROL.dl)))
         self.assertEqual(
-            ["", self.room.events[2].eh],
+            ["", self.room.events[3].eh],
             [signed.event.own for signed in self.tried],  # type: ignore[union-attr]
         )
 

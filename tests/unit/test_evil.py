@@ -311,7 +311,7 @@ class DropTests(MessageCase):
         self.evil.stop()
         self.patch(storing, "_was_at", LENIENT["_was_at"])
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send two"))
-        self.assertShown("it lost messages, or lies. What you wrote waits.", self.alice)
+        self.assertShown("it lost messages, or it lies. What you wrote waits.", self.alice)
         self.assertRead()
 
 

@@ -211,9 +211,7 @@ class ForgedLogTests(RoomCase):
         """A log says which room it is of."""
         self.give("mallory", "ops", self.false_log("attic"))
         self.assertNotEqual(Exit.OK, self.mallory.exit("/join ops"))
-        self.assertShown(
-            "The server's log of ops does not check out: the server gives the log of another room", self.mallory
-        )
+        self.assertShown("does not check out: the server gives the log of another room", self.mallory)
 
     def test_breaks_the_rules(self) -> None:
         """A log in which one event may not stand where it stands is refused whole."""
@@ -242,9 +240,7 @@ class ForgedLogTests(RoomCase):
         self.evil.rule(other)
         self.bob.wire.cut()
         self.pass_time(10)
-        self.assertShown(
-            "[den] The server shows another log of this room than before. Sending there is stopped.", self.bob
-        )
+        self.assertShown("[den] The server shows another log of this room than before. Sending", self.bob)
         self.assertWaits(self.bob, "/send hello?", "Sending to den is stopped: ")
 
     def test_shorter(self) -> None:
@@ -471,9 +467,8 @@ class ReinsertedEventTests(RoomCase):
         account = client.core.account
         assert account is not None
         own = account.own
-        return acts.Author(
-            account.profile.srv, own.user, own.ik, account.keys.dev, (own.version, own.digest), START * 1000
-        )
+        listed = own.version, own.digest
+        return acts.Author(account.profile.srv, own.user, own.ik, account.keys.dev, listed, START * 1000)
 
     @staticmethod
     def signed_by(client: ChatClient, event: AnyEvent) -> SignedEvent:
@@ -525,9 +520,8 @@ class FalseBobTests(MessageCase):
         self.bob.type("hello dave")
         (line,) = self.messages(dave)
         self.assertTrue(line.startswith("[ops] <bob> [identity changed;") and line.endswith("hello dave"), line)
-        ghost = self.false.write(
-            "hello dave", [self.keys_of(dave, "dave")], self.position(self.bob, dev=self.false.dev)
-        )
+        position = self.position(self.bob, dev=self.false.dev)
+        ghost = self.false.write("hello dave", [self.keys_of(dave, "dave")], position)
         self.evil.say("dave", self.as_event(ghost, "bob", 2, "dave"))
         self.settle()
         self.assertRead(
@@ -573,14 +567,10 @@ class AudienceTests(MessageCase):
     def test_somebody_elses_key(self) -> None:
         """A member's name on another's key is not that member: the server, and whoever seals so, could read along."""
         self.lenient()
-        ghost = self.impostor("alice").keys
-        sealed = self.sealed(
-            self.carol, "psst", readers=[*(self.keys_of(self.carol, n) for n in ("bob", "carol")), ghost]
-        )
-        self.hand_in(self.carol, sealed)
-        self.assertRead(
-            "[ops] <carol> [was sealed for a key of alice that their device list does not name (compare with alice)] psst"
-        )
+        readers = [self.keys_of(self.carol, name) for name in ("bob", "carol")]
+        self.hand_in(self.carol, self.sealed(self.carol, "psst", readers=[*readers, self.impostor("alice").keys]))
+        flag = "was sealed for a key of alice that their device list does not name (compare with alice)"
+        self.assertRead(f"[ops] <carol> [{flag}] psst")
         self.assertStopped(self.bob)
 
     def test_not_told(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from securechat.crypto.roomlog import ChangePolicy, ChangeTopic, Invite, Join, Leave
 from securechat.crypto.transcript import next_th, transcript_start
-from securechat.errors import DAMAGED, NO_SUCH_ROOM, NOT_MEMBER
+from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER
 from securechat.storage.interface import Backup, ConversationRecord, RoomSummary
 from tests.doubles import StoreCase, new_keys, new_message, person, private_message
 

@@ -107,6 +107,8 @@ async def do_trust(core: ChatCore, name: str, word: str = "") -> Exit | None:
     if pin.state is not TrustState.CHANGED:
         compared = "verified" if pin.state is TrustState.VERIFIED else "not compared"
         core.answer(f"{user}'s identity is the one you know ({compared}):", f"  {fingerprint(pin.ik)}")
+        if core.outbox is not None:
+            core.outbox.release()  # it may have been another for a while
         return None
     if pin.verified:
         raise Mistyped(
