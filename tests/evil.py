@@ -3,23 +3,20 @@
     python -m tests.evil --data-dir DIR --listen 127.0.0.1:PORT --attacks FILE
 
 `EvilServer` is one class for all attacks of docs/threat-model.md that need a server. Tests in one process give
-`EvilFactory` to their network; the command runs a whole daemon for real clients, and an attack of `ATTACKS` begins as
-soon as its name stands in the file. It holds what an operator holds: the server's key, the at-rest key, the database
-and every connection; no user's key.
+`EvilFactory` to their network; the command runs a whole daemon for real clients, and an attack of
+`tests.evil_daemon.ATTACKS` begins as soon as its name stands in the file. It holds what an operator holds: the server's
+key, the at-rest key, the database and every connection; no user's key.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import json
-import secrets
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -174,7 +171,7 @@ class EvilServer:
 
     def _renumbered(self, user: str, kind: str, said: Said) -> Said:
         """A victim sees no gap in the numbers: what was left out or put in before moves what follows."""
-        numbered = kind == "event:message" or (kind in ("send", "pm") and "seq" in said)
+        numbered = said.get("event") == "message" or (kind in ("send", "pm") and "seq" in said)
         if numbered and not said.pop("invented", False):
             return {**said, "seq": said["seq"] + self._offsets.get((user, said["room"]), 0)}
         return said
@@ -185,6 +182,11 @@ class EvilServer:
         for event in self.events[room][:count]:
             link = next_link(link, p.digest("event", base64.b64decode(event["signed"])).hex())
         return link
+
+    @property
+    def users(self) -> list[str]:
+        """Everybody who was connected."""
+        return list(self._readers)
 
     def say(self, user: str, said: Said) -> None:
         """Says something to all connections of a user that nobody else said."""
@@ -425,6 +427,11 @@ class EvilServer:
             )
             connection.commit()
 
+    def newest_stored(self) -> list[tuple[str, int]]:
+        """Each conversation that has messages, and the number of its newest."""
+        with contextlib.closing(sqlite3.connect(self.store._path)) as connection:
+            return connection.execute("SELECT name, last_seq FROM conversation WHERE last_seq > 0").fetchall()
+
     def delete_newest(self, room: str, count: int = 1) -> None:
         """Takes the newest messages of a room out of the database, so that nothing in it tells of them."""
         with contextlib.closing(sqlite3.connect(self.store._path)) as connection:
@@ -510,120 +517,7 @@ class EvilFactory(ChatServerFactory):
         return EvilProtocol(self)
 
 
-# --- a whole daemon, for real clients ---------------------------------------------------------------------------------
-
-
-def _forge(evil: EvilServer) -> None:
-    """Every third message has another text put in place of its own, sealed by the server for its reader."""
-    count = [0]
-
-    def change(user: str, kind: str, said: Said) -> list[Said] | None:
-        if kind != "event:message":
-            return None
-        count[0] += 1
-        if count[0] % 3:
-            return None
-        package = {**said["package"], "sig": p.b64(secrets.token_bytes(64))}
-        return [{**said, "package": package}]
-
-    evil.rule(change)
-
-
-def _replay(evil: EvilServer) -> None:
-    """Every message is handed out twice."""
-
-    def change(user: str, kind: str, said: Said) -> list[Said] | None:
-        if kind != "event:message":
-            return None
-        seq = said["seq"] + evil.moved(user, said["room"], 1)
-        return [{**said, "seq": seq, "invented": True}, {**said, "seq": seq + 1, "invented": True}]
-
-    evil.rule(change)
-
-
-def _swap(evil: EvilServer) -> None:
-    """Whoever asks for keys gets the server's own, for everybody else's name."""
-    rsa = p.new_rsa()
-    made: dict[str, Said] = {}
-
-    def change(user: str, kind: str, said: Said) -> list[Said] | None:
-        if kind != "keys" or "keys" not in said:
-            return None
-        false = {}
-        for name, bundle in said["keys"].items():
-            if name != user and name not in made:
-                fields = json.loads(base64.b64decode(bundle["list"]))
-                made[name] = as_packet(m.KeyBundle.of(Impostor(fields["srv"], name, rsa).bundle))
-            false[name] = bundle if name == user else made[name]
-        return [{**said, "keys": false}]
-
-    evil.rule(change)
-
-
-def _drop(evil: EvilServer) -> None:
-    """Every third message never arrives, and the numbers show no gap."""
-    count = [0]
-
-    def change(user: str, kind: str, said: Said) -> list[Said] | None:
-        if kind != "event:message":
-            return None
-        count[0] += 1
-        if count[0] % 3:
-            return None
-        evil.moved(user, said["room"], -1)
-        return []
-
-    evil.rule(change)
-
-
-ATTACKS: Final[dict[str, Callable[[EvilServer], None]]] = {
-    "forge": _forge,
-    "replay": _replay,
-    "swap-keys": _swap,
-    "drop": _drop,
-}
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the daemon until it is ended."""
-    parser = argparse.ArgumentParser(description="A daemon that lies to its users, for tests.")
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--listen", default="127.0.0.1:0")
-    parser.add_argument("--attacks", default="", help="a file; each of its lines, when it changes, begins an attack")
-    options = parser.parse_args(arguments)
-
-    from twisted.internet import reactor, task
-    from twisted.logger import globalLogBeginner, textFileLogObserver
-
-    from securechat.server import service
-    from securechat.server.settings import Settings
-
-    evil = EvilServer()
-
-    def factory(*args: Any, **kw: Any) -> EvilFactory:
-        return EvilFactory(evil, *args, **kw)
-
-    service.ChatServerFactory = factory  # type: ignore[assignment,misc]
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    daemon = service.ChatServerService(
-        Settings(data_dir=options.data_dir, listen=(options.listen,)), reactor, foreground=lambda: True
-    )
-    begun: set[str] = set()
-
-    def look() -> None:
-        path = Path(options.attacks)
-        names = set(path.read_text().split()) if options.attacks and path.exists() else set()
-        for name in sorted(names - begun):
-            begun.add(name)
-            ATTACKS[name](evil)
-            print(f"evil: {name} from now on", flush=True)
-
-    task.LoopingCall(look).start(0.2)
-    daemon.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
-    return 0
-
-
 if __name__ == "__main__":
+    from tests.evil_daemon import main
+
     sys.exit(main(sys.argv[1:]))

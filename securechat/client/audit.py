@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import NEWEST_GONE, Conversation
 from securechat.client.display import stamp
+from securechat.crypto.envelope import Examined
+from securechat.crypto.findings import Finding
 from securechat.crypto.identity import Device, fingerprint
+from securechat.crypto.reading import Verdict
 from securechat.crypto.roomlog import RoomLog, SignedEvent
 from securechat.crypto.trust import TrustState
 from securechat.errors import InvalidKey, Refused
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 _NAMED: Final = 10  # findings told at once; the report has all
+_NO_FAULT: Final = frozenset({Finding.BEFORE_JOIN, Finding.NOT_FOR_YOU, Finding.OTHER_KEY, Finding.NEWER})
 
 
 @dataclass
@@ -151,7 +155,13 @@ async def _transcript(core: ChatCore, conversation: Conversation, report: Report
         return
     if conversation.lacks_newest(seen, [page]):
         core.alarm(conversation, NEWEST_GONE)
-    await core.inbox.page(conversation, [page], lambda done, total: None)
+
+    def judged(examined: Examined, verdict: Verdict) -> None:
+        hidden = [] if verdict.hidden is None or verdict.hidden.finding in _NO_FAULT else [verdict.hidden]
+        for found in (*hidden, *verdict.alarms):
+            report.fault("messages", f"{conversation.title}: message {examined.message.seq}: {found.text}")
+
+    await core.inbox.page(conversation, [page], lambda done, total: None, judged)
     if conversation.stopped == before:
         seq, th = conversation.reader.transcript.place
         report.ok("transcripts", f"{conversation.title}: {len(page.messages)} messages up to {seq}, {th[:16]}")

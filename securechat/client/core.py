@@ -32,8 +32,9 @@ from securechat.client.view import Answer, Failure, Item, Membership, Notice, St
 from securechat.crypto.envelope import Examined, message_id
 from securechat.crypto.primitives import b64
 from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent
+from securechat.crypto.transcript import transcript_start
 from securechat.crypto.trust import Pin, PinStore, TrustState
-from securechat.errors import BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.errors import BAD_HEADER, BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
 from securechat.link import ConnectLine
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
@@ -444,6 +445,10 @@ class ChatCore:
             if self.outbox is not None:
                 self.outbox.new_epoch()
             await self.keep([("meta", "epoch", reply.epoch)], [])
+        put_back = {state.room for state in reply.conversations if state.reset}
+        for conversation in self.conversations:
+            if conversation.room in put_back and self.outbox is not None:
+                await self.outbox.reseal(conversation.title)
         for state in reply.conversations:
             await self._bring_log(state)
         for room in reply.invites:
@@ -506,9 +511,6 @@ class ChatCore:
             await self.book.reach(conversation, state.events, state.head)
             if conversation.id != state.id:
                 self.alarm(conversation, "the server names this room by another id than its log has")
-            if not conversation.broken and not self._in_by_log(conversation):
-                self._lose(conversation)  # the server counts this account in; the log does not
-                return
             await self.pin_name(conversation)
         except Refused as refusal:
             self.alarm(conversation, f"the room's log cannot be had: {refusal}")
@@ -529,8 +531,15 @@ class ChatCore:
         if log is None or account is None:
             return
         by = log.invites.get(account.user, {}).get(account.own.ik)
-        if by is not None:
-            label = self.conversations.label(room, log.id)
+        if by is None or self.people is None:
+            return
+        label = self.conversations.label(room, log.id)
+        if self.people.identity(by) not in (None, log.members[by].ik):
+            self.notice(
+                f"Somebody invites you to {label} as {by}, by another identity than the {by} you know. Ask {by} by"
+                " another way before you /accept."
+            )
+        else:
             self.notice(f"{by} invites you to {label}. /accept {label} enters it.")
 
     def _lose(self, conversation: Conversation) -> None:
@@ -709,6 +718,8 @@ class ChatCore:
                 conversation.restart(*page.start)
                 link, package = conversation.reader.link_at(newest.events) or "", newest.package
                 conversation.reader.transcript.advance(newest.seq, link, message_id(package.hdr, package.bind))
+            elif not conversation.first:  # nothing of it is left
+                conversation.restart(0, transcript_start(conversation.id))
             return
 
     async def accepted(self, user: str, ik: bytes) -> None:
@@ -793,6 +804,10 @@ class ChatCore:
         if isinstance(error, InvalidKey):  # the others may start with a name
             text = f"{text[:1].upper()}{text[1:]}."
         self.show(Failure(f"{text}{fate}", status))
+        where = entry.where
+        known = self.conversations.with_peer(where[1:]) if where[0] == "@" else self.conversations.labelled(where)
+        if isinstance(error, Refused) and error.code is BAD_HEADER and known is not None:
+            self.alarm(known, "the server does not know the history that it gave you")
         self._tell_status()
 
     def delayed(self, entry: Entry, error: Refused) -> None:

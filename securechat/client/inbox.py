@@ -300,11 +300,13 @@ class Inbox:
         conversation: Conversation,
         pages: Sequence[m.HistoryOk],
         progress: Callable[[int, int], None],
+        judged: Callable[[Examined, Verdict], None] = lambda examined, verdict: None,
     ) -> Sequence[Item]:
         """Pages of a history, oldest first, as they are shown; checked in themselves and against what was seen.
 
         Args:
             progress: told how many of how many messages have been opened.
+            judged: told of each message what was found about it.
         """
         messages = [message for page in pages for message in page.messages]
         starts = {page.messages[0].seq: page.start for page in pages if page.messages and page.start is not UNSET}
@@ -327,6 +329,7 @@ class Inbox:
             verdict = reader.receive(each, people, conversation.audiences.get)
             known = conversation.reader.transcript.at(seq)
             forked = forked or (known is not None and known != reader.transcript.th)
+            judged(each, verdict)
             mark = self._host.mark_of(each.message.sender)
             items.append(to_item(each, verdict, conversation, self._host.user, mark, timed=True))
         if forked:

@@ -274,6 +274,18 @@ class Outbox:
             entry.seen = None
         self.release(where)
 
+    async def reseal(self, where: str) -> None:
+        """The server's history there went back: what waits must name another place in it. Raises CannotKeep.
+
+        Its number counts as used: others may have seen it.
+        """
+        for entry in self._queues.get(where, []):
+            if (sealed := entry.sealed) is not None:
+                used = Turn(sealed.ctr, sealed.id)
+                turn = ("turn", sealed.conversation, [used.ctr, used.id])
+                await self._host.keep([turn, ("outbox", str(entry.number), replace(entry, sealed=None).record())], [])
+                self._turns[sealed.conversation], entry.sealed = used, None
+
     def seen(self, mid: str) -> Entry | None:
         """A message of this account came back from the server: it need not be sent (again)."""
         for where, queue in self._queues.items():

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import DeferredLock
 
+from securechat.client.acts import what_happened
 from securechat.client.conversations import Conversation
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
@@ -208,7 +209,10 @@ class RoomBook:
                 log.append(signed)
                 conversation.events.append(signed)
         except (Refused, InvalidKey) as error:
-            self._break(conversation, f"event {log.count + 1} of the server's log breaks the rules: {error}")
+            why = str(error)
+            if isinstance(error, Refused):  # whose text is for the author of the event
+                why = f"{signed.event.by} {what_happened(signed.event)} ({error.code.name})"
+            self._break(conversation, f"event {log.count + 1} of the server's log breaks the rules: {why}")
         if log.links and not conversation.id:
             conversation.id = conversation.reader.room = log.id
             conversation.restart(0, transcript_start(log.id))

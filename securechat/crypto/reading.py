@@ -160,7 +160,7 @@ class ConversationReader:
         if header.th[0] >= message.seq or (known is not None and known != header.th[1]):
             flags.append(Found(Finding.FORK, message.sender))  # nobody knows a place behind their own message
         if examined.unread is not None:
-            return Verdict(self._why_unread(examined.unread, header, message.sender), tuple(flags))
+            return Verdict(self._why_unread(examined.unread, header, message.sender, trust), tuple(flags))
         flags += self._readers(header, message.events, trust, audience)
         return Verdict(None, tuple(flags))
 
@@ -194,11 +194,12 @@ class ConversationReader:
             return Found(Finding.PUT_OUT, user), []
         return None, flags
 
-    def _why_unread(self, unread: Finding, header: Header, author: str) -> Found:
-        """`not addressed to you` is no riddle where the reader was not a member at the author's head."""
-        if unread is Finding.NOT_FOR_YOU and self.log is not None:
-            place = self.log.place(header.head)
-            if place is not None and self.log.member_at(self.user, place) is None:
+    def _why_unread(self, unread: Finding, header: Header, author: str, trust: Trust) -> Found:
+        """That it is not for this key is no riddle where the reader, as who they are now, was not a member then."""
+        if unread in (Finding.NOT_FOR_YOU, Finding.OTHER_KEY) and self.log is not None:
+            place, own = self.log.place(header.head), trust.identity(self.user)
+            was = None if place is None else self.log.member_at(self.user, place)
+            if place is not None and (was is None or own not in (None, was)):
                 return Found(Finding.BEFORE_JOIN)
         return Found(unread, author)
 

@@ -102,7 +102,7 @@ class KilledDaemonTests(IntegrationTestCase):
         bob.wait_for("Connected again.")
         again = self.client("alice", daemon.line)
         again.type(f"/login alice {PASSWORD}")
-        again.wait_for("1 messages of an earlier time are being sent.")
+        again.wait_for("1 message of an earlier time is being sent.")
         bob.wait_for("[general] <alice> typed while away")
         again.type("/switch general", "/send after it")
         bob.wait_for("[general] <alice> after it")

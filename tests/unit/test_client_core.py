@@ -383,6 +383,27 @@ class ShownOnceTests(TalkCase):
         self.assertEqual(2, len(self.rows()))
         self.assertIn("[general] <alice> two again", self.bob.view.take()[-1])
 
+    def test_restored_server_while_it_waits(self) -> None:
+        """What was on its way when the server was put back leaves afterwards, sealed for the place it has now."""
+        for fault in ("lost", "unanswered"):
+            self.alice.type("/send one")
+            self.pass_time(1)
+            self.stop_server()
+            before = self.path.read_bytes()
+            self.start_server()
+            self.pass_time(40)
+            self.alice.type("/send two")
+            self.pass_time(1)
+            self.network.faults["send"] = [fault]
+            sending = self.alice.start(f"/send {fault}")
+            self.stop_server()
+            self.path.write_bytes(before)
+            self.start_server(epoch=True)
+            self.pass_time(60)
+            self.assertEqual(Exit.OK, self.successResultOf(sending), self.alice.view.text)
+            self.assertTrue(self.bob.view.text.endswith(fault), self.bob.view.text)
+            self.assertNotIn("stopped", self.alice.view.text + self.bob.view.text)
+
     def put_back(self, *, epoch: bool) -> None:
         """Three messages are sent; then the server is as it was after the first, in another epoch or not."""
         self.alice.type("/send one")

@@ -87,12 +87,20 @@ class RewrittenHistoryTests(MessageCase):
         lines = self.bob.type("/audit")
         self.assertIn("  ops: the server does not give the newest messages any more that you saw", lines)
         self.assertStopped(self.bob)
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send four"))
+        self.assertShown("[ops] The server does not know the history that it gave you. Sending", self.alice)
+        self.alice.type("/continue ops")
+        self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/send five"))
+        self.assertShown("it lost messages, or it lies. What you wrote waits.", self.alice)
         lines = self.carol.type("/history")
         self.assertIn("The server does not give the newest messages any more that you saw.", lines[-2] + lines[0])
 
     def test_audit(self) -> None:
         """/audit says what does not hold, and keeps a report of it."""
         self.assertEqual(Exit.OK, self.bob.exit("/audit"))
+        self.evil.rewrite_message("ops", 1, lambda shared: {**shared, "encrypted_message": "gAAAAAAAAAAA" + "A" * 88})
+        self.assertEqual(Exit.UNTRUSTED, self.bob.exit("/audit"))
+        self.assertShown("  ops: message 1: its text or key was exchanged", self.bob)
         self.evil.rewrite_message("ops", 3, lambda shared: {**shared, "bind": p.b64(bytes(32))})
         self.bob.view.take()
         self.assertEqual(Exit.UNTRUSTED, self.bob.exit("/audit"))

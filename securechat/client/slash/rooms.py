@@ -107,6 +107,10 @@ async def _join(core: ChatCore, found: Conversation) -> None:
         "What you type goes there, sealed for its members.",
         *([f"Topic: {log.topic}"] if log.topic else []),
     )
+    assert core.people is not None
+    strangers = [user for user, member in log.members.items() if core.people.identity(user) not in (None, member.ik)]
+    if others := sorted(set(strangers) - {author.user}):
+        core.notice(f"Here under another identity than you know, and gets nothing of yours: {', '.join(others)}")
     if found.first:
         core.show(Unshown(found.label, found.first, "earlier message{s}, from before you joined"))
     _activate(core, found)

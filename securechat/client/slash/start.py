@@ -95,7 +95,8 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
         core.notice(f"Your rooms: {', '.join(rooms)}. /join ROOM makes one of them active.")
     waiting = len(core.outbox.pending()) if core.outbox is not None else 0
     if waiting:
-        core.notice(f"{waiting} messages of an earlier time are being sent.")
+        messages = "1 message of an earlier time is" if waiting == 1 else f"{waiting} messages of an earlier time are"
+        core.notice(f"{messages} being sent.")
 
 
 async def do_help(core: ChatCore, topic: str = "") -> None:

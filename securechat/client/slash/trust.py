@@ -185,7 +185,8 @@ async def do_whois(core: ChatCore, name: str) -> None:
             TrustState.VERIFIED: "verified: you compared it",
             TrustState.CHANGED: f"CHANGED. Before it was {fingerprint(pin.ik)}",
         }
-        core.answer(f"  state: {said[pin.state]}", f"  first seen: {stamp(pin.first_seen)}, by the {pin.source}")
+        how = pin.source if pin.source.endswith("by you") else f"by the {pin.source}"
+        core.answer(f"  state: {said[pin.state]}", f"  first seen: {stamp(pin.first_seen)}, {how}")
     core.answer(f"  device list: number {keys.version}", *_devices(keys, ""))
     rooms = [c.label for c in core.conversations if c.log is not None and user in c.log.members]
     if rooms and user != core.user:
