@@ -191,6 +191,8 @@ class StartupError(SecureChatError):
 class InvalidKey(SecureChatError):
     """A key, certificate, list or signature failed a check; nothing of the object may be used."""
 
+    exit = Exit.UNTRUSTED
+
 
 class WrongSecret(SecureChatError):
     """A sealed object does not open: wrong password, recovery code or passphrase, or altered bytes."""

@@ -297,6 +297,13 @@ class StoreCase(SynchronousTestCase):
         self.addCleanup(lambda: self.successResultOf(store.close()))
         return store
 
+    def restore(self) -> None:
+        """The store is opened as one that was put back to an older state, and says so."""
+        self.successResultOf(self.store.close())
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE meta SET epoch = ?", (hex_id("epoch"),))
+        self.store = self.make_store()
+
     @property
     def writer(self) -> InlinePool:
         """The store's pool of one connection that writes."""

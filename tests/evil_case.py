@@ -20,6 +20,7 @@ from securechat.wire import messages as m
 from tests.doubles import PASSWORD, SERVER_KEY, SRV, ChatCase, ChatClient, hex_id, rsa_key
 from tests.evil import LENIENT, EvilFactory, EvilServer, Impostor, Said, wire_package
 
+AGAIN: Final = "1 message not shown: replayed (you have it already, or it is older than all you were given)"
 FORK: Final = "its author was shown another history of this conversation"
 OTHER_TEXT: Final = "[ops] 1 message not shown: its text or key was exchanged (ask alice to send it again)"
 WRONG: Final = "[ops] 1 message not shown: signature wrong (alice did not write that: the server or somebody else did)"

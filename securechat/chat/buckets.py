@@ -24,18 +24,22 @@ class TokenBucket:
         self._level = burst
         self._when = now
 
-    def take(self, now: float) -> float:
-        """Takes a token; 0.0 if there was one, else the seconds until there is (and nothing is taken)."""
+    def take(self, now: float, count: int = 1) -> float:
+        """Takes a token; 0.0 if there was one, else the seconds until there is (and nothing is taken).
+
+        Args:
+            count: takes so many if there was one, on credit where there are fewer: the next one waits for them all.
+        """
         self._level = min(self._burst, self._level + max(0.0, now - self._when) * self._rate)
         self._when = now
         if self._level >= 1.0:
-            self._level -= 1.0
+            self._level -= count
             return 0.0
         return max(_LEAST_WAIT, (1.0 - self._level) / self._rate)
 
-    def put_back(self) -> None:
-        """Returns a token that turned out not to be needed."""
-        self._level = min(self._burst, self._level + 1.0)
+    def put_back(self, count: int = 1) -> None:
+        """Returns tokens that turned out not to be needed."""
+        self._level = min(self._burst, self._level + count)
 
     def full(self, now: float) -> bool:
         """Whether forgetting this bucket would change nothing."""
@@ -54,7 +58,7 @@ class BucketTable:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable, now: float) -> float:
+    def take(self, key: Hashable, now: float, count: int = 1) -> float:
         """`TokenBucket.take` of the key's bucket."""
         self._takes += 1
         if self._takes % _SWEEP_EVERY == 0:
@@ -62,9 +66,9 @@ class BucketTable:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
-        return bucket.take(now)
+        return bucket.take(now, count)
 
-    def put_back(self, key: Hashable) -> None:
+    def put_back(self, key: Hashable, count: int = 1) -> None:
         """`TokenBucket.put_back` of the key's bucket."""
         if (bucket := self._buckets.get(key)) is not None:
-            bucket.put_back()
+            bucket.put_back(count)

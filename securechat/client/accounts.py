@@ -36,6 +36,7 @@ from securechat.crypto.identity import (
     verify_bundle,
 )
 from securechat.crypto.passwords import SALT_BYTES, Stretched, stretch
+from securechat.crypto.trust import Pin
 from securechat.errors import (
     BAD_LOGIN,
     BUSY,
@@ -59,7 +60,9 @@ T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
 _PASSING: Final = frozenset({BUSY, FULL, INTERNAL, RATE_LIMITED, TRY_AGAIN})
 _MOST_VERSION: Final = 2**53 - 1
-_BACKUP_PINS: Final = 1000  # the newest; each takes some 200 bytes of the backup
+_BACKUP_PINS: Final = 1000  # each takes 250 bytes of the backup and more
+_BACKUP_KEY: Final = 2600  # bytes that an RSA key takes of it
+_BACKUP_REST: Final = 8192  # and all but pins and keys, with the padding
 
 
 class WrongPassword(SecureChatError):
@@ -191,15 +194,19 @@ class OpenAccount:
         self.store.close()
         os.close(self.lock)
 
-    async def resume(self, protocol: ChatClientProtocol) -> None:
-        """Logs in again on a new connection. Raises Refused, InvalidKey."""
+    async def resume(self, protocol: ChatClientProtocol) -> AccountKeys:
+        """Logs in again on a new connection; the account's keys as the server has them. Raises Refused, InvalidKey."""
         proof = self._proof(protocol)
         reply = await protocol.request(m.Resume(token=self.token, proof=proof))
-        self.take_in(reply.keys)
+        return self.checked(reply.keys)
 
-    def take_in(self, bundle: m.KeyBundle) -> None:
-        """The account's own keys as the server has them now. Raises InvalidKey: not those of this account."""
-        self.own = _own_keys(bundle, self.profile, self.keys.ik)
+    def checked(self, bundle: m.KeyBundle) -> AccountKeys:
+        """The account's own keys as the server has them now; whoever takes them as `own` looks at the pin first.
+
+        Raises:
+            InvalidKey: not those of this account.
+        """
+        return _own_keys(bundle, self.profile, self.keys.ik)
 
     def _proof(self, protocol: ChatClientProtocol) -> bytes:
         return prove(protocol, self.keys, self.user)
@@ -373,13 +380,29 @@ async def _restore_pins(store: LocalStore, records: Records, backed: Mapping[str
 def _with_pins(
     opened: sealed_backup.AccountSecrets, records: Records, list_version: int
 ) -> sealed_backup.AccountSecrets:
-    """A backup's contents with what is known here put to what it knows."""
+    """A backup's contents with what is known here put to what it knows, as far as it takes that: the dearest first."""
     ours = pins_from(records.get("pin", {}))
     accepted = records.get("accepted", {})
     settled = {user for user, pin in ours.items() if accepted.get(user) == p.b64(pin.ik)}
     pins = merged(ours, pins_from(opened.pins), settled)
-    newest = sorted(pins.items(), key=lambda item: item[1].first_seen)[-_BACKUP_PINS:]
-    return opened.with_pins({user: pin.to_fields() for user, pin in newest}, list_version)
+    left = limits.MAX_BACKUP - _BACKUP_REST - _BACKUP_KEY * (len(opened.rsa_keys) + 1)  # one may come with it
+    kept = {}
+    for user, pin in sorted(pins.items(), key=_dearness)[:_BACKUP_PINS]:
+        fields = pin.to_fields()
+        size = len(json.dumps({user: fields}))
+        if size <= left:
+            left -= size
+            kept[user] = fields
+    return opened.with_pins(kept, list_version)
+
+
+def _dearness(named: tuple[str, Pin]) -> tuple[bool, bool, int]:
+    """Which pins a backup keeps first: those compared, those with an open claim, then whoever was known longest.
+
+    So strangers, however many come, put nobody out of it.
+    """
+    _, pin = named
+    return not pin.verified, pin.claimed is None, pin.first_seen
 
 
 async def _open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -> tuple[ks.Slot, bytes, Stretched]:
@@ -689,7 +712,10 @@ async def revoke_device(
             device=keys.dev, proof=prove(protocol, keys, profile.user), keys=m.KeyBundle.of(bundle), backup=backup
         )
     )
-    account.take_in(reply.keys)
+    published = account.checked(reply.keys)
+    if published.version != own.version + 1:
+        raise InvalidKey("the server took the new device list, and shows another")
+    account.own = published
     await account.note_backup(version + 1)
 
 

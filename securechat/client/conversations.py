@@ -26,6 +26,9 @@ class Conversation:
         peer: the other user of a private one.
         first: the message after which this user joined.
         read: how far the server was told that it was read.
+        entry: the place in the log at which this account entered last, as far as messages were followed; -1: unknown.
+        told: how many events of the log its user was told of: whom they know to be there; so many more are `queued`.
+        here: whether this account is in it, as far as is known.
         live: whether what comes now is new; False while `sync` still streams.
         log: of the room, verified; and its events as they were signed. None in private.
         reader: judges its messages.
@@ -42,6 +45,10 @@ class Conversation:
     label: str = ""
     first: int = 0
     read: int = 0
+    entry: int = -1
+    told: int = 0
+    queued: int = 0
+    here: bool = True
     live: bool = False
     log: RoomLog | None = None
     events: list[SignedEvent] = field(default_factory=list)
@@ -81,6 +88,12 @@ class Conversation:
         """Whether pages of its newest messages end before a message that was shown when they were asked for."""
         return max((message.seq for page in pages for message in page.messages), default=self.first) < seen
 
+    def readers_known(self) -> tuple[str, ...] | None:
+        """Who is in a private room as far as its user was told; None elsewhere: there anybody may come."""
+        if self.log is None or not self.private or not self.log.count:
+            return None
+        return tuple(self.log.members_at(min(self.told, self.log.count) - 1)) if self.told else tuple(self.log.members)
+
     def stop(self, reason: str) -> bool:
         """Nothing is sent there any more; False where that was known."""
         if reason in self.stopped:
@@ -88,23 +101,36 @@ class Conversation:
         self.stopped.append(reason)
         return True
 
+    def extended_by(self, log: RoomLog) -> bool:
+        """Whether a log that the server shows goes on from the one that is known."""
+        known = self.log
+        if known is None or not known.count:
+            return True
+        return known.count <= log.count and log.links[known.count - 1] == known.head
+
     def record(self) -> dict[str, Any]:
         """For the local store; the log and the chains are records of their own."""
         seq, th = self.reader.transcript.place
         return {
             "room": self.room, "label": self.label, "peer": self.peer, "seq": seq, "th": th, "stopped": self.stopped,
+            "broken": self.broken, "entry": self.entry, "told": self.told, "here": self.here,
         }  # fmt: skip
 
     def restore(self, record: Mapping[str, Any], chains: Mapping[str, Any]) -> None:
         """Reads `record`, and the chains by device."""
         self.label = str(record["label"])
         self.stopped = list(record["stopped"])
+        self.broken, self.here = bool(record["broken"]), bool(record["here"])
+        self.entry, self.told = int(record["entry"]), int(record["told"])
         self.restart(int(record["seq"]), str(record["th"]))
         self.reader.chains = {dev: SenderChain.from_fields(fields) for dev, fields in chains.items()}
 
 
 class Conversations:
-    """All conversations by their name on the wire, and the active room with those before it.
+    """All conversations: those one is in by their name on the wire, and every one there ever was by its id.
+
+    What is known of a conversation (log, chains, transcript, alarms) hangs on its id and never goes back: not by being
+    left, nor because the server does not name it for a while.
 
     Args:
         names: rooms known before, by name: their ids. Another room of a known name gets a label of its own.
@@ -112,43 +138,66 @@ class Conversations:
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
         self.names = dict(names or {})
-        self._all: dict[str, Conversation] = {}
-        self._gone: dict[str, Conversation] = {}  # by id: one is not in them any more
+        self._here: dict[str, Conversation] = {}
+        self._known: dict[str, Conversation] = {}
         self._visited: list[str] = []
 
     def __iter__(self) -> Iterator[Conversation]:
-        return iter(list(self._all.values()))
+        return iter(list(self._here.values()))
 
     def get(self, room: str) -> Conversation | None:
-        """A conversation by its name on the wire."""
-        return self._all.get(room)
+        """A conversation one is in, by its name on the wire."""
+        return self._here.get(room)
 
     def known(self, id: str) -> Conversation | None:
         """A conversation by its id, also one that was left."""
-        return next((c for c in self._all.values() if c.id == id), self._gone.get(id))
+        return self._known.get(id)
+
+    def all_known(self) -> list[Conversation]:
+        """Every conversation there ever was, those one is in last."""
+        return sorted(self._known.values(), key=lambda conversation: conversation.here)
 
     def labelled(self, label: str) -> Conversation | None:
-        """A room by the label people use."""
-        return next((c for c in self._all.values() if c.peer is None and c.label == label), None)
+        """A room one is in, by the label people use."""
+        return next((c for c in self._here.values() if c.peer is None and c.label == label), None)
 
     def ensure(self, room: str, peer: str | None = None, id: str = "") -> Conversation:
-        """A conversation by name (and id, where it has another than the one known), made where it is new."""
-        conversation = self._all.get(room)
-        if conversation is None or (id and conversation.id and conversation.id != id):
-            self.lose(room)  # what was typed for the other one does not go here
-            if conversation is not None:
-                self._gone[conversation.id] = conversation
-            conversation = self._all[room] = Conversation(room, peer, id, self.label(room, id))
-        elif peer is not None:
+        """The conversation of this id, which one is in from now on; made where it is new.
+
+        Args:
+            room: its name on the wire.
+            peer: the other user of a private one; nothing else has one, and it stays who it is once their identity was
+                found to fit.
+            id: of a room; a private one's is its name. "": whichever room has that name.
+
+        Raises:
+            ValueError: the id is that of a room of another name.
+        """
+        private = is_private(room)
+        id = room if private else id
+        conversation = self._known.get(id) if id else self._here.get(room)
+        if conversation is None:
+            conversation = Conversation(room, peer if private else None, id, self.label(room, id))
+        elif conversation.room != room:
+            raise ValueError("a conversation has one name")
+        if private and peer is not None and not conversation.reader.pair:
             conversation.peer = peer
+        self.add(conversation)
         return conversation
 
     def add(self, conversation: Conversation) -> None:
-        """A conversation made elsewhere; it takes the place of another of that name."""
-        before = self._all.get(conversation.room)
+        """One is in it from now on. Another of that name gives way: what was typed for that one does not go here."""
+        before = self._here.get(conversation.room)
         if before is not None and before.id != conversation.id:
             self.lose(conversation.room)
-        self._all[conversation.room] = conversation
+        conversation.here = True
+        self._here[conversation.room] = conversation
+        self.remember(conversation)
+
+    def remember(self, conversation: Conversation) -> None:
+        """Keeps a conversation by its id."""
+        if conversation.id:
+            self._known[conversation.id] = conversation
 
     def label(self, room: str, id: str) -> str:
         """How a room is called: with a piece of its id if another of that name was known before."""
@@ -157,19 +206,20 @@ class Conversations:
 
     def with_peer(self, peer: str) -> Conversation | None:
         """The newest private conversation with somebody."""
-        found = [conversation for conversation in self._all.values() if conversation.peer == peer]
+        found = [conversation for conversation in self._here.values() if conversation.peer == peer]
         return found[-1] if found else None
 
     def drop(self, room: str) -> None:
         """One is not in it any more; the room before it becomes active."""
-        gone = self._all.pop(room, None)
+        gone = self._here.pop(room, None)
         if gone is not None:
-            self._gone[gone.id] = gone
+            gone.here = False
+            self.remember(gone)
             self._visited = [label for label in self._visited if label != gone.label]
 
     def lose(self, room: str) -> bool:
         """One was taken out of it: no other room becomes active by itself. Whether it was the active one."""
-        conversation = self._all.get(room)
+        conversation = self._here.get(room)
         was_active = conversation is not None and self.active == conversation.label
         self.drop(room)
         if was_active:
@@ -187,4 +237,4 @@ class Conversations:
 
     def rooms(self) -> Sequence[str]:
         """The labels of the rooms one is in."""
-        return sorted(c.label for c in self._all.values() if not is_private(c.room))
+        return sorted(c.label for c in self._here.values() if not is_private(c.room))

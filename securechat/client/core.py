@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from securechat.client import commands, slash
@@ -34,12 +35,28 @@ from securechat.crypto.primitives import b64
 from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent
 from securechat.crypto.transcript import transcript_start
 from securechat.crypto.trust import Pin, PinStore, TrustState
-from securechat.errors import BAD_HEADER, BAD_SESSION, Exit, InvalidKey, Refused, SecureChatError, WrongSecret
+from securechat.errors import (
+    BAD_HEADER,
+    BAD_SESSION,
+    BUSY,
+    FULL,
+    RATE_LIMITED,
+    TRY_AGAIN,
+    Exit,
+    InvalidKey,
+    Refused,
+    SecureChatError,
+    WrongSecret,
+)
 from securechat.link import ConnectLine
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
+_INVITES: Final = 20  # looked at together; the server can name any number
+_LINES: Final = 8  # about what happened in a room meanwhile; of more, only the people are named
 _LEAVE_SECONDS: Final = 1.0  # that whoever leaves waits for the server's answers
+_PATIENCE: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
+_QUESTIONS: Final = 5  # the same to a server that is busy
 _TRIES: Final = 3  # to find a moment in which nothing is shown
 _SAVE_SECONDS: Final = 0.5  # what was shown is noted this long afterwards, many at once
 
@@ -94,6 +111,8 @@ class ChatCore:
         self.synced = False
         self._round = 0  # of catching up
         self._sync_waiters: list[Deferred[None]] = []
+        self._looking: set[str] = set()  # rooms that one is said to be invited to
+        self._looks = DeferredLock()
         self._entering: dict[str, list[m.StoredMessage | m.RoomEvent]] = {}  # rooms on the way in: what came meanwhile
         self._unsaved: dict[Conversation, set[str]] = {}  # with the devices whose chains moved
         self._saving: Any = None
@@ -280,6 +299,27 @@ class ChatCore:
             raise LinkLost("there is no connection to the server right now; it is tried again by itself")
         return await protocol.request(request)
 
+    async def ask(self, request: m.Request) -> Any:
+        """A question whose answer what was said waits for: asked again where the server only asks for patience.
+
+        A server that goes on asking for it is left, and tried again: what was not judged comes again.
+
+        Raises:
+            Refused, LinkLost.
+        """
+        for left in reversed(range(_QUESTIONS)):
+            try:
+                return await self.request(request)
+            except Refused as refusal:
+                if refusal.code not in _PATIENCE:
+                    raise
+                if not left:
+                    if self.link is not None and self.link.protocol is not None:
+                        self.link.protocol.give_up(str(refusal))
+                    raise LinkLost(str(refusal)) from None
+                await deferLater(self.reactor, float(refusal.data.get("retry_after", 1.0)))
+        raise AssertionError("the last question is answered or given up")
+
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """The connection is back: resume, sync, resend."""
         if self.account is not None:
@@ -288,12 +328,17 @@ class ChatCore:
 
     async def _come_back(self, account: OpenAccount, protocol: ChatClientProtocol) -> None:
         try:
-            await account.resume(protocol)
+            own = await account.resume(protocol)
             assert self.people is not None
-            self.people.meet_self(account.own, fresh=False)
+            self.people.meet_self(own, fresh=False)
+            account.own = own
             await self._sync()
         except LinkLost:
             return  # the link tries again
+        except CannotKeep as error:
+            self.show(Failure(str(error)))
+            protocol.give_up(str(error))  # it is tried again by itself; until then nothing is sent unnoted
+            return
         except (Refused, InvalidKey) as error:
             if isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED):
                 protocol.give_up(str(error))  # a server that is not up to it yet: the link tries again
@@ -334,8 +379,9 @@ class ChatCore:
         """Another device of this account published new keys."""
         assert self.account is not None and self.people is not None
         try:
-            self.account.take_in(bundle)
-            self.people.meet_self(self.account.own, fresh=False)
+            own = self.account.checked(bundle)
+            self.people.meet_self(own, fresh=False)  # not before it stands this: nothing is sealed for an older list
+            self.account.own = own
         except InvalidKey as error:
             self.show(Failure(f"The server sent keys as yours that are refused: {error}.", Exit.UNTRUSTED))
 
@@ -405,7 +451,7 @@ class ChatCore:
             conversation.reader.user = account.user
             if not is_private(conversation.room):
                 await self.book.load(conversation, logs.get(id, {}))
-            self.conversations.add(conversation)
+            (self.conversations.add if conversation.here else self.conversations.remember)(conversation)
 
     async def _of_this_device(self, account: OpenAccount) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """What this device counts and has to send. Of the one before a reset the counters end, and seals are void."""
@@ -428,17 +474,26 @@ class ChatCore:
     async def _sync(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
         self._end_sync()
-        since = {conversation.room: conversation.cursor for conversation in self.conversations if conversation.cursor}
+        followed = {c.room: (c.id, c.cursor) for c in self.conversations.all_known() if c.cursor}
         for conversation in self.conversations:
             conversation.live = False
         epoch = self._epoch or None
+        since = {room: cursor for room, (_, cursor) in followed.items()}
         reply = await self.request(m.Sync(epoch=epoch, since=since))
-        present = set()
+        present, passed_over = set(), set()
         for state in reply.conversations:
             present.add(state.room)
-            self._take_state(state, known=state.room in since, same_epoch=reply.epoch == self._epoch)
+            known = followed.get(state.room, ("", 0))[0] == state.id
+            if self._take_state(state, known=known, same_epoch=reply.epoch == self._epoch):
+                passed_over.add(state.room)
         for conversation in self.conversations:
-            if conversation.room not in present:
+            if conversation.room in present:
+                continue
+            if is_private(conversation.room):
+                conversation.live = (
+                    True  # nobody can be put out of one: the server has nothing to say of it, or hides it
+                )
+            else:
                 self._lose(conversation)
         if reply.epoch != self._epoch:
             self._epoch = reply.epoch
@@ -451,8 +506,10 @@ class ChatCore:
                 await self.outbox.reseal(conversation.title)
         for state in reply.conversations:
             await self._bring_log(state)
-        for room in reply.invites:
-            await self._invited(room)
+            self._check_entry(state.room, passed_over=state.room in passed_over)
+        for conversation in self.conversations:
+            self._tell_events(conversation)  # what a client that was ended in between had not said
+        self._own_task(self._look_at(reply.invites[:_INVITES]), "looking at invitations")
         waiter: Deferred[None] = Deferred()
         self._sync_waiters.append(waiter)  # not before: nothing is sealed for members of an old log
         self._check_synced()
@@ -463,10 +520,22 @@ class ChatCore:
         self.synced = False
         self._round += 1
 
-    def _take_state(self, state: m.ConversationState, *, known: bool, same_epoch: bool) -> None:
-        before = self.conversations.get(state.room)
-        conversation = self.conversations.ensure(state.room, None if state.peer is UNSET else state.peer, state.id)
-        known = known and conversation is before
+    def _take_state(self, state: m.ConversationState, *, known: bool, same_epoch: bool) -> bool:
+        """Where one conversation stands by the server's word.
+
+        Args:
+            known: whether its messages were followed up to the cursor that the server was told.
+
+        Returns:
+            Whether it passes over messages, as if this account had been out of the room: its log has to show that.
+        """
+        room, private = state.room, is_private(state.room)
+        before, peer = self.conversations.get(room), None if state.peer is UNSET else state.peer
+        named = self.conversations.known(state.id)
+        if (private and state.id != room) or (named is not None and named.room != room):
+            self.notice("The server gives one conversation under two names. The second one is left out.", room)
+            return False
+        conversation = self.conversations.ensure(room, peer, state.id)
         if before is not None and conversation is not before:
             self.notice(
                 f"The server has another room under this name than the one you were in. It is {conversation.label}"
@@ -475,23 +544,34 @@ class ChatCore:
             )
         conversation.reader.user = self.user
         conversation.first, conversation.read = state.first, state.read
+        self._unsaved.setdefault(conversation, set())
         seq = conversation.cursor
         seen = conversation.reader.transcript.at(state.start[0])  # some more may have been shown while this was asked
         if known and not state.reset and seen is not None:
             if state.start[1] != seen:
                 self.alarm(conversation, "the server's history up to here is not the one you saw")
-        else:
-            # It may go on elsewhere only where it lost something, or where this account was out of the room meanwhile.
-            lost = state.reset and (not same_epoch or seq > state.last)
-            if known and not lost and not seq < state.start[0] == state.first:
-                self.alarm(conversation, "the server goes on at another place than you had come to")
-            conversation.restart(*state.start)
+            return False
+        lost = state.reset and (not same_epoch or seq > state.last)
+        passed_over = known and not lost and not private and seq < state.start[0] == state.first
+        if known and not lost and not passed_over:
+            self.alarm(conversation, "the server goes on at another place than you had come to")
+        conversation.restart(*state.start)
         if state.reset:
             self.notice(
                 "The server's history is not the one this client knew (was a backup restored?): it is read again.",
                 conversation.title,
             )
-        self._unsaved.setdefault(conversation, set())
+        return passed_over
+
+    def _check_entry(self, room: str, *, passed_over: bool) -> None:
+        """Whether a room's log shows that one was out of it, where the server passed over messages for that reason."""
+        conversation = self.conversations.get(room)
+        if conversation is None or conversation.log is None:
+            return
+        entered = conversation.log.entered(self.user)
+        if passed_over and entered <= conversation.entry:
+            self.alarm(conversation, "the server passed over messages, as if you had been out of the room meanwhile")
+        conversation.entry = entered
 
     async def _bring_log(self, state: m.ConversationState) -> None:
         """A room's log as far as the server has it; what the server lost of it is given back."""
@@ -520,10 +600,32 @@ class ChatCore:
         if self.conversations.names.setdefault(conversation.room, conversation.id) == conversation.id:
             await self.keep([("name", conversation.room, conversation.id)], [])
 
+    async def look(self, room: str, events: Callable[[int], None] | None = None) -> Conversation:
+        """A room one is not in: its log, verified, going on from what was known of it. Raises Refused, InvalidKey."""
+        found = await self.book.look(room, events)
+        known = self.conversations.known(found.id)
+        if known is not None and found.log is not None and (known.broken or not known.extended_by(found.log)):
+            raise InvalidKey(f"the server shows another log of {room} than the one you knew: it is not entered")
+        return found
+
+    async def _look_at(self, rooms: Iterable[str]) -> None:
+        for room in rooms:
+            with contextlib.suppress(LinkLost):
+                await self._invited(room)
+
     async def _invited(self, room: str) -> None:
-        """Somebody invites this account: who, is in the room's log."""
+        """Somebody invites this account: who, is in the room's log. One at a time: the server can name any room."""
+        if room in self._looking or len(self._looking) >= _INVITES:
+            return
+        self._looking.add(room)
         try:
-            found = await self.book.look(room)
+            await self._looks.run(lambda: Deferred.fromCoroutine(self._look_into(room)))
+        finally:
+            self._looking.discard(room)
+
+    async def _look_into(self, room: str) -> None:
+        try:
+            found = await self.look(room)
         except (Refused, InvalidKey) as error:
             self.notice(f"An invitation to {room} does not check out: {error}")
             return
@@ -542,10 +644,17 @@ class ChatCore:
         else:
             self.notice(f"{by} invites you to {label}. /accept {label} enters it.")
 
-    def _lose(self, conversation: Conversation) -> None:
-        """Not in it any more, without having typed /leave: what is typed next must not go elsewhere by itself."""
-        if self.conversations.lose(conversation.room):
-            self.notice(f"You are no longer in {conversation.title}. No room is active: /switch ROOM.")
+    def _lose(self, conversation: Conversation, *, said: bool = False) -> None:
+        """Not in it any more, without having typed /leave: what is typed next must not go elsewhere by itself.
+
+        Args:
+            said: whether a line of the room's own has said it.
+        """
+        was_active = self.conversations.lose(conversation.room)
+        if was_active or not said:
+            active = " No room is active: /switch ROOM." if was_active else ""
+            self.notice(f"You are no longer in {conversation.title}.{active}")
+        self.shown(conversation)
         self._tell_status()
 
     def _live(self, event: m.Live) -> None:
@@ -590,7 +699,7 @@ class ChatCore:
     async def _appeared(self, room: str) -> None:
         """A room that another device of this account entered: taken up from where its messages come to this one too."""
         with contextlib.suppress(Refused, LinkLost, InvalidKey), self.entering(room):
-            found = await self.book.look(room)
+            found = await self.look(room)
             if not self._in_by_log(found):
                 return  # the server's word alone lets nobody in
             # A history does not say where a room stands in which nothing was said since.
@@ -598,12 +707,11 @@ class ChatCore:
             state = next((state for state in reply.conversations if state.room == room), None)
             if state is None or state.id != found.id:
                 return  # it was left again meanwhile
-            found.first, found.read = state.first, state.read
-            found.restart(*state.start)
-            await self._take_up_room(found)
+            room_found = await self._take_up_room(found, state.start, state.first)
+            room_found.read = state.read
             entered = next((one.event for one in reversed(found.events) if one.event.by == self.user), None)
             if self.inbox is not None and entered is not None:
-                self.inbox.put(lambda: self.show(Membership(found.title, entered.by, what_happened(entered))))
+                self.inbox.put(lambda: self.show(Membership(room_found.title, entered.by, what_happened(entered))))
 
     @contextlib.contextmanager
     def entering(self, room: str) -> Iterator[None]:
@@ -622,9 +730,8 @@ class ChatCore:
         self.shown(conversation)
         if self.inbox is None or self.account is None:
             return
-        here = event.dev == self.account.keys.dev and isinstance(event, (Create, Join, Leave))  # its answer says it
-        if not here:
-            self.inbox.put(lambda: self.show(Membership(conversation.title, event.by, what_happened(event))))
+        self._tell_events(conversation)
+        here = _answered(event, self.account.keys.dev)
         log = conversation.log
         if log is not None and not log.role(self.user, self.account.own.ik):
             self.inbox.put(lambda: self._put_out(conversation, quietly=here))
@@ -634,8 +741,39 @@ class ChatCore:
         log = conversation.log
         if self.inbox is None or self.account is None or log is None:
             return
+        self._tell_events(conversation)
         if not log.role(self.user, self.account.own.ik):
             self.inbox.put(lambda: self._put_out(conversation, quietly=False))
+
+    def _tell_events(self, conversation: Conversation) -> None:
+        """Says what was not said yet of a room's log, in its turn; from then on its user knows who is there."""
+        if self.inbox is None or self.account is None:
+            return
+        since, count = max(conversation.told, conversation.queued), len(conversation.events)
+        if since >= count:
+            return
+        conversation.queued = count
+        lines: list[Item] = []
+        if since or conversation.entry >= 0:  # of a room new to this client, who is there is all that there is to say
+            own = self.account.keys.dev
+            events = [one.event for one in conversation.events[since:] if not _answered(one.event, own)]
+            lines = [Membership(conversation.title, event.by, what_happened(event)) for event in events]
+            if len(lines) > _LINES:
+                came = sorted({event.by for event in events if isinstance(event, Join)} & self._members(conversation))
+                people = f" Came in: {', '.join(came)}." if came else ""
+                lines = [Notice(f"{len(lines)} things happened here meanwhile.{people}", conversation.title)]
+
+        def tell() -> None:
+            conversation.told = max(conversation.told, count)
+            self.shown(conversation)
+            for line in lines:
+                self.show(line)
+
+        self.inbox.put(tell)
+
+    @staticmethod
+    def _members(conversation: Conversation) -> set[str]:
+        return set() if conversation.log is None else set(conversation.log.members)
 
     def _in_by_log(self, conversation: Conversation) -> bool:
         """Whether this account is a member of a room, by its log."""
@@ -648,7 +786,7 @@ class ChatCore:
         if quietly:
             self.conversations.drop(conversation.room)
         else:
-            self._lose(conversation)
+            self._lose(conversation, said=True)
         self._check_synced()  # it may have been the last one that was waited for
 
     def _presence(self, event: m.PresenceEvent) -> None:
@@ -661,65 +799,88 @@ class ChatCore:
         """Something does not check out: sending there waits for a word."""
         if conversation.stop(reason) and conversation.kept:
             self.shown(conversation)
-            self.show(
-                Failure(
-                    f"[{conversation.title}] {reason[:1].upper()}{reason[1:]}. Sending there is stopped. Compare with"
-                    f" the others by another way; /continue {conversation.title} goes on all the same.",
-                    Exit.UNTRUSTED,
-                )
+            then = (
+                "Nothing is sent there until the server shows a log that checks out. Tell the others by another way;"
+                f" /continue {conversation.title} looks again."
+                if conversation.broken
+                else "Sending there is stopped. Compare with the others by another way;"
+                f" /continue {conversation.title} goes on all the same."
             )
+            self.show(Failure(f"[{conversation.title}] {reason[:1].upper()}{reason[1:]}. {then}", Exit.UNTRUSTED))
 
     async def act(self, conversation: Conversation, make: Callable[[Any], AnyEvent]) -> m.ActOk:
         """Signs an act by this device and has the server take it in. Raises Refused, InvalidKey, LinkLost."""
         assert self.account is not None
         return await self.book.act(conversation, make, self.account.keys.device)
 
-    async def enter_room(self, conversation: Conversation, done: m.ActOk) -> None:
+    async def enter_room(self, found: Conversation, done: m.ActOk) -> Conversation:
         """One is in a room now: its messages come from here on."""
-        conversation.first = done.start[0]
-        conversation.restart(*done.start)
-        await self._take_up_room(conversation)
+        conversation = await self._take_up_room(found, done.start, done.start[0])
         await self.book.reach(conversation, done.events, done.link)
+        self._check_entry(conversation.room, passed_over=False)
+        return conversation
 
-    async def _take_up_room(self, conversation: Conversation) -> None:
-        known = self.conversations.known(conversation.id)
-        if known is not None:  # also of one that was left meanwhile: no message of before comes as a new one
-            conversation.reader.chains = known.reader.chains
+    async def _take_up_room(self, found: Conversation, start: tuple[int, str], first: int) -> Conversation:
+        """A room one is in from now on; what was known of it before goes on: chains, alarms, log."""
+        conversation = self.conversations.known(found.id) or found
+        if conversation is not found:
+            if found.log is None or not conversation.extended_by(found.log):
+                raise InvalidKey(f"the server shows another log of {found.room} than the one you knew")
+            self.book.go_on_with(conversation, found)
+        conversation.restart(*start)
+        conversation.first = first
         conversation.reader.user = self.user
         conversation.live = True
         conversation.label = self.conversations.label(conversation.room, conversation.id)
+        conversation.told = conversation.queued = len(conversation.events)
         self.conversations.add(conversation)
         await self.book.adopt(conversation)
         await self.pin_name(conversation)
+        self._check_entry(conversation.room, passed_over=False)
         self.shown(conversation)
+        return conversation
 
     async def go_on(self, conversation: Conversation) -> None:
         """The owner's word: what did not check out there is put up with, and what waits is sent.
 
         The transcript goes on from what the server shows now; pins, chains and the log never go back.
         """
-        if conversation.stopped:
-            conversation.stopped.clear()
+        reasons = list(conversation.stopped)
+        if reasons:
             conversation.audiences.clear()
             await self._believe(conversation)
+        conversation.stopped = [reason for reason in conversation.stopped if reason not in reasons]
         self.shown(conversation)
         if self.outbox is not None:
-            self.outbox.go_on(conversation.title)
+            self.outbox.go_on(conversation.title, conversation.readers_known())
+
+    async def look_again(self, conversation: Conversation) -> None:
+        """A log that did not check out: the server may give a better one now. What was verified of it stays."""
+        conversation.broken = False
+        await self.book.reach(conversation, len(conversation.events) + 1, quietly=True)
+        self.shown(conversation)
 
     async def _believe(self, conversation: Conversation) -> None:
-        """The transcript goes on, at the newest message shown, as the server says it is now: nothing is passed over."""
+        """The transcript goes on, at the newest message shown, as the server says it is now: nothing is passed over.
+
+        Raises:
+            InvalidKey: the server's answer makes no sense.
+        """
         for _ in range(_TRIES):
             seq = conversation.cursor
-            page: m.HistoryOk = await self.request(m.History(room=conversation.room, before=seq + 1, limit=1))
+            page: m.HistoryOk = await self.ask(m.History(room=conversation.room, before=seq + 1, limit=1))
             if conversation.cursor != seq:
                 continue  # more was shown meanwhile
-            if page.messages and page.start is not UNSET:
-                (newest,) = page.messages
-                conversation.restart(*page.start)
-                link, package = conversation.reader.link_at(newest.events) or "", newest.package
-                conversation.reader.transcript.advance(newest.seq, link, message_id(package.hdr, package.bind))
-            elif not conversation.first:  # nothing of it is left
-                conversation.restart(0, transcript_start(conversation.id))
+            if not page.messages:
+                if not conversation.first:  # nothing of it is left
+                    conversation.restart(0, transcript_start(conversation.id))
+                return
+            if len(page.messages) != 1 or page.start is UNSET or page.messages[0].seq != page.start[0] + 1:
+                raise InvalidKey("the server does not say how the history goes on")
+            (newest,) = page.messages
+            conversation.restart(*page.start)
+            link, package = conversation.reader.link_at(newest.events) or "", newest.package
+            conversation.reader.transcript.advance(newest.seq, link, message_id(package.hdr, package.bind))
             return
 
     async def accepted(self, user: str, ik: bytes) -> None:
@@ -895,7 +1056,7 @@ class ChatCore:
     # --- people -----------------------------------------------------------------------------------------------------
 
     async def _fetch_keys(self, users: tuple[str, ...]) -> m.KeysOk:
-        reply: m.KeysOk = await self.request(m.Keys(users=users))
+        reply: m.KeysOk = await self.ask(m.Keys(users=users))
         return reply
 
     def _save_pin(self, user: str, pin: Pin) -> None:
@@ -903,6 +1064,11 @@ class ChatCore:
 
     def _say_of_people(self, text: str) -> None:
         self.notice(text)
+
+
+def _answered(event: AnyEvent, own: str) -> bool:
+    """Whether this device's answer to a command has said what happened."""
+    return event.dev == own and isinstance(event, (Create, Join, Leave))
 
 
 def _by_conversation(records: Records, kind: str) -> dict[str, dict[str, Any]]:

@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.task import deferLater
-
 from securechat.client.conversations import Conversation
 from securechat.crypto.envelope import Examined, Header, audience, audience_digest, parse_audience
 from securechat.crypto.identity import private_conversation
-from securechat.errors import BUSY, RATE_LIMITED, TRY_AGAIN, InvalidKey, Refused
+from securechat.errors import InvalidKey, Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 _MISSING_PAGES: Final = 100  # of history between two messages; what is beyond is counted, not shown
-_TRIES: Final = 4  # at asking for an audience, where the server is busy
 _AUDIENCES: Final = 256  # remembered a conversation
 
 
@@ -99,7 +96,8 @@ class Desk:
         if audience_digest(audience(kids)).hex() == header.rcp:
             return kids
         try:
-            named = parse_audience(await self._given(conversation.room, header.rcp), header.rcp)
+            reply: m.AudienceOk = await self._core.ask(m.Audience(room=conversation.room, rcp=header.rcp))
+            named = parse_audience(reply.audience, header.rcp)
             unheard = [
                 user
                 for user in named.keys() & members.keys() - {self._core.user}
@@ -109,18 +107,6 @@ class Desk:
             return named
         except (Refused, InvalidKey):
             return None
-
-    async def _given(self, room: str, rcp: str) -> bytes:
-        """An audience from the server; again where it only asks for patience. Raises Refused, LinkLost."""
-        for left in reversed(range(_TRIES)):
-            try:
-                reply: m.AudienceOk = await self._core.request(m.Audience(room=room, rcp=rcp))
-                return reply.audience
-            except Refused as refusal:
-                if refusal.code not in (BUSY, RATE_LIMITED, TRY_AGAIN) or not left:
-                    raise
-                await deferLater(self._core.reactor, float(refusal.data.get("retry_after", 1.0)))
-        raise AssertionError("the last try returns or raises")
 
     @staticmethod
     def _members(conversation: Conversation, header: Header) -> Mapping[str, bytes]:
@@ -135,7 +121,7 @@ class Desk:
         found: list[m.StoredMessage] = []
         for _ in range(_MISSING_PAGES):
             at = after
-            page = await self._core.request(m.History(room=room, after=at, limit=limits.HISTORY_MAX))
+            page = await self._core.ask(m.History(room=room, after=at, limit=limits.HISTORY_MAX))
             found += [message for message in page.messages if message.seq < before]
             after = max([at, *(message.seq for message in page.messages)])
             if not page.more or not at < after < before - 1:

@@ -28,13 +28,30 @@ class IdentityChanged(Held):
 
 
 class Stopped(Held):
-    """Something in a conversation did not check out: the server, or who holds it, may be lying."""
+    """Something in a conversation did not check out: the server, or who holds it, may be lying.
 
-    def __init__(self, title: str, reasons: Iterable[str]) -> None:
+    Args:
+        broken: the log does not check out, so nobody knows whom to seal for, whatever its user says.
+    """
+
+    def __init__(self, title: str, reasons: Iterable[str], *, broken: bool = False) -> None:
+        if broken:
+            super().__init__(
+                f"Nothing is sent to {title}: {'; '.join(reasons)}. What you wrote waits until the server shows a log"
+                f" that checks out; /continue {title} looks again. Tell the others by another way."
+            )
+            return
         super().__init__(
             f"Sending to {title} is stopped: {'; '.join(reasons)}. What you wrote waits. Compare with the others by"
             f" another way, look at /audit; /continue {title} goes on all the same."
         )
+
+
+class Elsewhere(Held):
+    """Another room has the name by now."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(f"This was typed for another room that was called {title} then. It is not sent to this one.")
 
 
 class Grown(Held):

@@ -320,8 +320,10 @@ class Inbox:
         forked = False
         for each in examined:
             seq = each.message.seq
+            start = starts.get(seq)
+            if reader is not None and start is not None and start != reader.transcript.place:
+                forked = True  # a page does not begin where the one before it ended
             if reader is None or seq != reader.transcript.seq + 1:
-                start = starts.get(seq)
                 if start is None or start[0] != seq - 1:
                     forked = True
                     start = (seq - 1, conversation.reader.transcript.th)

@@ -59,10 +59,15 @@ class LostMessages(Held):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """This device's last stored message in a conversation: its number, 0 if none, and its id, "" if none."""
+    """This device's last stored message in a conversation: its number, 0 if none, and its id, "" if none.
+
+    Attributes:
+        mid: what its signed header says, where the server proved it; else "".
+    """
 
     ctr: int = 0
     id: str = ""
+    mid: str = ""
 
     @classmethod
     def from_record(cls, record: Any) -> Turn:
@@ -89,6 +94,7 @@ class Entry:
         where: a room, or ``@user``.
         sealed: once it is; a resend repeats these very bytes.
         seen: who was in a private room when it was typed; None elsewhere.
+        room: the id of that room; another that gets its name is not what was meant.
         done: fires with the exit status once it is stored, refused, or must wait for its author's word.
         reseals: refusals in a row that asked for other bytes.
         delayed: whether its author was told that the server asks for patience.
@@ -99,6 +105,7 @@ class Entry:
     text: str
     mid: str
     seen: tuple[str, ...] | None = None
+    room: str = ""
     sealed: Sealed | None = None
     done: Deferred[Exit] = field(default_factory=Deferred)
     reseals: int = 0
@@ -112,6 +119,7 @@ class Entry:
             "text": self.text,
             "mid": self.mid,
             "seen": self.seen,
+            "room": self.room,
             "sealed": sealed
             and [
                 msgspec.json.encode(sealed.package).decode("ascii"), sealed.conversation, sealed.ctr, sealed.id
@@ -122,7 +130,8 @@ class Entry:
     def from_record(cls, number: int, record: dict[str, Any]) -> Entry:
         """Reads `record`."""
         seen, sealed = record["seen"], record["sealed"]
-        entry = cls(number, record["where"], record["text"], record["mid"], None if seen is None else tuple(seen))
+        seen = None if seen is None else tuple(seen)
+        entry = cls(number, record["where"], record["text"], record["mid"], seen, record["room"])
         if sealed is not None:
             entry.sealed = Sealed(msgspec.json.decode(sealed[0], type=m.Package), *sealed[1:])
         return entry
@@ -233,9 +242,9 @@ class Outbox:
         self._tell_idle()
         return done
 
-    async def put(self, where: str, text: str, seen: tuple[str, ...] | None = None) -> Entry:
+    async def put(self, where: str, text: str, seen: tuple[str, ...] | None = None, room: str = "") -> Entry:
         """Keeps a message on disk and starts it on its way. Raises CannotKeep: it is neither kept nor sent."""
-        entry = Entry(self._next, where, text, secrets.token_hex(16), seen)
+        entry = Entry(self._next, where, text, secrets.token_hex(16), seen, room)
         self._next += 1
         self._keeping.append(entry)
         try:
@@ -268,10 +277,15 @@ class Outbox:
         self._held -= self._lost
         self._lost.clear()
 
-    def go_on(self, where: str) -> None:
-        """Their author saw who may read it now, and who would not: what waits there is sealed anew if need be."""
+    def go_on(self, where: str, seen: tuple[str, ...] | None) -> None:
+        """Their author was told who may read it now: what waits there is sent to these.
+
+        Args:
+            seen: who is there, as far as they were told.
+        """
         for entry in self._queues.get(where, []):
-            entry.seen = None
+            if entry.seen is not None:
+                entry.seen = seen
         self.release(where)
 
     async def reseal(self, where: str) -> None:
@@ -363,7 +377,7 @@ class Outbox:
                 self._host.delayed(entry, refusal)
             await deferLater(self._clock, float(refusal.data.get("retry_after", _RETRY_SECONDS)))
         elif refusal.code in (CTR_BEHIND, OUT_OF_TURN):
-            self._take_turn(entry, refusal)
+            self._take_turn(where, entry, refusal)
         elif refusal.code in _RESEAL:
             # Proof that nothing was stored: other bytes may go under the same mid.
             entry.reseals += 1
@@ -376,15 +390,25 @@ class Outbox:
             self._host.not_sent(entry, refusal, waits=False)
             entry.settle(refusal.code.exit)
 
-    def _take_turn(self, entry: Entry, refusal: Refused) -> None:
-        """The server counts otherwise. It is believed upwards, by the proof of this device's own signature, only."""
+    def _take_turn(self, where: str, entry: Entry, refusal: Refused) -> None:
+        """The server counts otherwise. It is believed upwards, by the proof of this device's own signature, only.
+
+        Where what it proves is this very message, that is stored: sealed anew, it would be read twice.
+        """
         sealed = entry.sealed
         assert sealed is not None
         turn = self._host.proven(sealed, refusal) if refusal.code is CTR_BEHIND else None
+        if turn is not None and (turn.id == sealed.id or turn.mid == entry.mid):
+            proof: m.StoredMessage = refusal.data["proof"]
+            entry.sealed = Sealed(proof.package, sealed.conversation, turn.ctr, turn.id)  # the one that others read
+            self._finish(where, entry, stored=True)
+            self._host.sent(entry, m.SendOk(room=proof.room, seq=proof.seq, ts=proof.ts, events=proof.events))
+            entry.settle(Exit.OK)
+            return
         if turn is None or turn.ctr < sealed.ctr:
             entry.sealed = None
             raise LostMessages(entry.where, int(refusal.data.get("expected", 0)))
-        self._turns[sealed.conversation] = turn
+        self._turns[sealed.conversation] = Turn(turn.ctr, turn.id)
         entry.sealed = None
 
     def _finish(self, where: str, entry: Entry, *, stored: bool = False) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from securechat.client import slash
 from securechat.client.conversations import Conversation
-from securechat.client.held import Grown, IdentityChanged, Stopped
+from securechat.client.held import Elsewhere, Grown, IdentityChanged, Stopped
 from securechat.client.outbox import Entry, Sealed, Turn
 from securechat.client.protocol import LinkLost
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import Position, SealedMessage, message_id, parse_header, seal, verify_header
 from securechat.crypto.identity import AccountKeys, private_conversation
 from securechat.crypto.transcript import transcript_start
-from securechat.errors import STALE_HEAD, STALE_KEYS, InvalidKey, Refused
+from securechat.errors import BAD_AUDIENCE, STALE_HEAD, STALE_KEYS, InvalidKey, Refused
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class Post:
             readers = await core.people.keys_of([user])
             peer = readers[user]
             room, head = private_conversation(account.own.ik, peer.ik), ""
-            conversation = core.conversations.get(room)
+            conversation = core.conversations.known(room)
         else:
             conversation = self._room(entry.where)
+            if entry.room not in ("", conversation.id):
+                raise Elsewhere(conversation.title)
             readers, room, head = await self._readers(conversation, entry), conversation.id, conversation.log.head  # type: ignore[union-attr]
         if conversation is not None and conversation.stopped:
-            raise Stopped(conversation.title, conversation.stopped)
+            raise Stopped(conversation.title, conversation.stopped, broken=conversation.broken)
         readers[account.user] = account.own
         last = turn(room)
         position = Position(
@@ -78,7 +80,8 @@ class Post:
 
         Nobody can be sealed for whose identity is not in force any more. A changed one stops the message in a private
         room, and in an open one if it had been compared before; else the person is only marked: anybody, so also
-        somebody else under that name, may be in an open room.
+        somebody else under that name, may be in an open room. For the same reason one of whom the server gives no
+        usable keys stops a message in a private room only; in an open one they are left out, which is said.
         """
         core, people, log = self._core, self._core.people, conversation.log
         assert people is not None and log is not None
@@ -92,8 +95,12 @@ class Post:
         changed = people.changed(members)
         if blocking := [user for user in changed if conversation.private or people.verified(user)]:
             raise IdentityChanged(blocking, verified=people.verified(blocking[0]))
-        people.demand(list(members))
-        keys = {user: people.known(user) for user in members}
+        if conversation.private:
+            people.demand(list(members))
+        lacking = people.lacking(members)
+        for user in people.left_out(lacking):
+            core.notice(f"{user} gets nothing here: the server gives no usable keys of them.", conversation.title)
+        keys = {user: people.known(user) for user in members if user not in lacking}
         return {user: own for user, own in keys.items() if own is not None and own.ik == members[user]}
 
     async def prepare(self, conversation: Conversation) -> None:
@@ -113,9 +120,13 @@ class Post:
         return ok
 
     async def renew(self, entry: Entry, refusal: Refused) -> bool:
-        """Learns what a refusal says that the client lacks; whether other bytes are called for. Raises LinkLost.
+        """Learns what a refusal says that the client lacks; whether other bytes are called for.
 
         A head that is stale although nobody was put out since is no reason to seal anew: that is tried again.
+
+        Raises:
+            LinkLost: the connection is gone.
+            InvalidKey: the server wants it sealed for somebody, too, of whom it gives no usable keys.
         """
         core = self._core
         assert core.people is not None and entry.sealed is not None
@@ -135,7 +146,10 @@ class Post:
             if refusal.code is STALE_HEAD:
                 since = conversation.log.changed_since(parse_header(entry.sealed.package.hdr).head)
                 return since is None or since[1]
-            await core.people.fetch([user for user in conversation.log.members if user != core.user])
+            others = [user for user in conversation.log.members if user != core.user]
+            await core.people.fetch(others)
+            if refusal.code is BAD_AUDIENCE:
+                core.people.demand(others)
         except Refused:
             return False
         return True
@@ -153,7 +167,7 @@ class Post:
             return None
         if header.room != sealed.conversation or header.ctr != refusal.data.get("expected", 0) - 1:
             return None
-        return Turn(header.ctr, message_id(package.hdr, package.bind))
+        return Turn(header.ctr, message_id(package.hdr, package.bind), header.mid)
 
 
 def _package(sealed: SealedMessage) -> m.Package:

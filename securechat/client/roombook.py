@@ -43,6 +43,9 @@ class Host(Protocol):
     async def request(self, request: m.Request) -> Any:
         """Asks the server. Raises Refused, LinkLost."""
 
+    async def ask(self, request: m.Request) -> Any:
+        """The same, again where the server only asks for patience. Raises Refused, LinkLost."""
+
     async def keep(self, puts: list[Put], deletes: list[tuple[str, str]]) -> None:
         """Writes records. Raises CannotKeep."""
 
@@ -146,7 +149,7 @@ class RoomBook:
     async def _page(self, conversation: Conversation) -> bool:
         """Fetches the next events; whether there is more."""
         after = _count(conversation)
-        reply: m.RoomLogOk = await self._host.request(m.RoomLog(room=conversation.room, after=after))
+        reply: m.RoomLogOk = await self._host.ask(m.RoomLog(room=conversation.room, after=after))
         if conversation.id and reply.rid != conversation.id:
             self._break(conversation, "the server gives another room under this name")
             return False
@@ -180,9 +183,16 @@ class RoomBook:
         with contextlib.suppress(Refused):
             await people.know(doubtful, quietly=True)
 
+    def go_on_with(self, conversation: Conversation, found: Conversation) -> None:
+        """A longer log of a room that is known takes the place of the one that it goes on from."""
+        assert found.log is not None
+        self._hold(conversation, found.log, found.events)
+
     async def adopt(self, conversation: Conversation) -> None:
         """A room that was looked at is one's own from now on: its log is kept."""
-        conversation.kept, conversation.saved = True, 0
+        if not conversation.kept:
+            conversation.kept, conversation.saved = True, 0
+        self.sight(conversation, conversation.events)
         await self._save(conversation)
 
     async def _save(self, conversation: Conversation) -> None:
@@ -216,7 +226,8 @@ class RoomBook:
         if log.links and not conversation.id:
             conversation.id = conversation.reader.room = log.id
             conversation.restart(0, transcript_start(log.id))
-        self.sight(conversation, conversation.events[before:])
+        if conversation.kept:  # whose room one merely looks at is nobody met
+            self.sight(conversation, conversation.events[before:])
         return not conversation.broken
 
     def _break(self, conversation: Conversation, reason: str) -> None:
@@ -334,7 +345,7 @@ class RoomBook:
             acts = tuple(m.Act(signed=signed.data, sig=signed.sig) for signed in some)
             request = m.Extend(room=conversation.room, after=after, acts=acts, certs=self._certificates(some))
             try:
-                await self._host.request(request)
+                await self._host.ask(request)
                 after += len(some)
             except Refused as refusal:
                 given = await self._given_back(conversation, after) if refusal.code is STALE_LOG else 0
@@ -354,7 +365,7 @@ class RoomBook:
 
     async def _given_back(self, conversation: Conversation, after: int) -> int:
         """How many events the server has behind place `after` by now; another than ours there is an alarm."""
-        reply: m.RoomLogOk = await self._host.request(m.RoomLog(room=conversation.room, after=after))
+        reply: m.RoomLogOk = await self._host.ask(m.RoomLog(room=conversation.room, after=after))
         for act, ours in zip(reply.acts, conversation.events[after:], strict=False):
             if act.signed != ours.data:
                 self._break(conversation, _OTHER_LOG)
@@ -399,7 +410,8 @@ def verify_events(
     devices = {author: device for author in authors if (device := known(*author)) is not None}
     fresh: list[Device] = []
     if len(devices) < len(authors):
-        fresh = [verify_certificate(certificate, srv=srv) for certificate in certs]
+        given = [verify_certificate(certificate, srv=srv) for certificate in certs]
+        fresh = [device for device in given if (device.user, device.dev) in authors]  # others say nothing of a log
         devices.update({(device.user, device.dev): device for device in fresh})
     for signed in events:
         device = devices.get((signed.event.by, signed.event.dev))

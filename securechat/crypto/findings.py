@@ -36,7 +36,7 @@ class Finding(Enum):
     NOT_MEMBER = Meaning(False, "from {who}, who was not a member", "the server let it in")
     MUTED = Meaning(False, "from {who}, who had no voice", "the server let it in")
     PUT_OUT = Meaning(False, "from {who}, who had been put out", "the server let it in")
-    REPLAYED = Meaning(False, "replayed", "you have it already")
+    REPLAYED = Meaning(False, "replayed", "you have it already, or it is older than all you were given")
     OTHER_TEXT = Meaning(False, "its text or key was exchanged", "ask {who} to send it again")
     BEFORE_JOIN = Meaning(False, "sent before you joined", "")
     NOT_FOR_YOU = Meaning(False, "not addressed to you", "ask {who} whether you were left out on purpose")
@@ -51,6 +51,11 @@ class Finding(Enum):
         True, "{who}'s message before this one was another than you were given", "compare with {who}", alarm=True
     )
     LATE = Meaning(True, "arrived late, out of order")
+    SENT_TWICE = Meaning(
+        True,
+        "sent before, under another number",
+        "one of the two is a repetition: {who}'s client was told to send again",
+    )
     DELAYED = Meaning(True, "signed at another time: {n} minute{s} apart")
     EARLIER_IDENTITY = Meaning(True, "by the identity that {who} had before")
     REVOKED_SINCE = Meaning(True, "from a device that {who} has revoked since")

@@ -17,6 +17,7 @@ from securechat.crypto.identity import Device
 from securechat.crypto.roomlog import RoomLog
 from securechat.crypto.transcript import SenderChain, Transcript
 
+RECENT_MIDS: Final = 64  # messages of a device that are known by their mid, to tell a text that was sent twice
 DELAY: Final = 10 * 60 * 1000  # milliseconds between an author's clock and the server's that are worth a word
 
 
@@ -93,6 +94,7 @@ class ConversationReader:
         log: of the room; None in private.
         pair: the two identities of a private conversation by name; empty in a room.
         chains: by device.
+        mids: by device: the numbers of its newest messages by their mid. Not kept on disk.
     """
 
     room: str
@@ -101,6 +103,7 @@ class ConversationReader:
     pair: Mapping[str, bytes]
     transcript: Transcript
     chains: dict[str, SenderChain] = field(default_factory=dict)
+    mids: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def link_at(self, events: int) -> str | None:
         """The link in force behind so many events; None where the log is not known so far."""
@@ -121,6 +124,7 @@ class ConversationReader:
         header = examined.header
         if header is not None and self._genuine(verdict):
             self._count(message.device, header.ctr, message.id)
+            self._note(message.device, header.mid, header.ctr)
         return verdict
 
     def own(self, seq: int, events: int, dev: str, ctr: int, message_id: str) -> None:
@@ -130,11 +134,17 @@ class ConversationReader:
 
     def elsewhere(self, seq: int, th: str) -> ConversationReader:
         """A reader for another stretch of the same conversation: its chains begin there."""
-        return replace(self, transcript=Transcript(seq, th), chains={})
+        return replace(self, transcript=Transcript(seq, th), chains={}, mids={})
 
     def _count(self, dev: str, ctr: int, message_id: str) -> None:
         chain = self.chains.get(dev)
         self.chains[dev] = SenderChain.begin(ctr, message_id) if chain is None else chain.after(ctr, message_id)
+
+    def _note(self, dev: str, mid: str, ctr: int) -> None:
+        mids = self.mids.setdefault(dev, {})
+        mids.setdefault(mid, ctr)
+        if len(mids) > RECENT_MIDS:
+            del mids[next(iter(mids))]
 
     @staticmethod
     def _genuine(verdict: Verdict) -> bool:
@@ -145,6 +155,8 @@ class ConversationReader:
         message, header = examined.message, examined.header
         if header is None:
             return _hidden(examined.fault or Finding.MALFORMED, message.sender)
+        if header.room != self.room:  # examined for another one, and this took its place meanwhile
+            return _hidden(Finding.OTHER_ROOM, message.sender)
         hidden, flags = self._author(examined, header, trust)
         if hidden is not None:
             return Verdict(hidden)
@@ -155,6 +167,8 @@ class ConversationReader:
                 return _hidden(Finding.REPLAYED, message.sender)
             if link.finding is not None:
                 flags.append(Found(link.finding, message.sender, link.missing))
+        if self.mids.get(message.device, {}).get(header.mid, header.ctr) != header.ctr:
+            flags.append(Found(Finding.SENT_TWICE, message.sender))
         flags += self._about(examined, header, trust)
         known = self.transcript.at(header.th[0])
         if header.th[0] >= message.seq or (known is not None and known != header.th[1]):

@@ -374,6 +374,11 @@ class RoomLog:
         """The identity that was a member under a name right after an event."""
         return next((span.ik for span in self._spans.get(user, ()) if span.holds(place)), None)
 
+    def entered(self, user: str) -> int:
+        """The place of the event by which a present member entered last; -1 of somebody who is none."""
+        spans = self._spans.get(user, ())
+        return spans[-1].start if spans and spans[-1].end is None else -1
+
     def members_at(self, place: int) -> Mapping[str, bytes]:
         """All members right after an event, with their identities."""
         roster = self._rosters.get(place)

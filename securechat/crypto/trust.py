@@ -48,18 +48,22 @@ class Finding(StrEnum):
 
 
 class Sighting(NamedTuple):
-    """An identity seen under a name, with the device list it came with (number and digest), and the ids of its keys."""
+    """An identity seen under a name, with the device list it came with (number and digest).
+
+    Who saw the list itself knows the ids of its keys, and of the devices it revokes; a room log names neither.
+    """
 
     user: str
     ik: bytes
     version: int
     digest: str
     kids: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, keys: AccountKeys) -> Sighting:
         """What verified keys say."""
-        return cls(keys.user, keys.ik, keys.version, keys.digest, keys.kids)
+        return cls(keys.user, keys.ik, keys.version, keys.digest, keys.kids, tuple(sorted(keys.revoked)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Pin:
         source: who said it first.
         kids: ids of the RSA keys this identity has had, as far as its lists were seen: whom old messages were for.
         earlier: identities that were pinned before, the newest last: old messages were by them.
+        revoked: ids of the devices this identity has revoked, as far as its lists were seen.
     """
 
     ik: bytes
@@ -87,6 +92,7 @@ class Pin:
     source: str = Source.DIRECTORY.value
     kids: tuple[str, ...] = ()
     earlier: tuple[bytes, ...] = ()
+    revoked: tuple[str, ...] = ()
 
     @property
     def state(self) -> TrustState:
@@ -109,6 +115,8 @@ class Pin:
             fields["kids"] = " ".join(self.kids)
         if self.earlier:
             fields["earlier"] = " ".join(map(p.b64, self.earlier))
+        if self.revoked:
+            fields["revoked"] = " ".join(self.revoked)
         return fields
 
     @classmethod
@@ -126,6 +134,7 @@ class Pin:
                 str(fields.get("source", Source.DIRECTORY.value)),
                 tuple(str(fields.get("kids", "")).split()),
                 tuple(map(p.unb64, str(fields.get("earlier", "")).split())),
+                tuple(str(fields.get("revoked", "")).split()),
             )
         except (KeyError, TypeError, AttributeError, ValueError):
             raise InvalidKey("this pin is damaged") from None
@@ -187,7 +196,8 @@ class PinStore:
             if pin.claimed is not None:  # the server is back at the identity that was trusted all along
                 pin = replace(pin, claimed=None)
                 self._put(seen.user, pin)
-        if seen.version < pin.version or (seen.version == pin.version and seen.kids in ((), pin.kids)):
+        told = not seen.kids or (seen.kids, seen.revoked) == (pin.kids, pin.revoked)
+        if seen.version < pin.version or (seen.version == pin.version and told):
             return Finding.SAME  # a room log tells of the time it was written, and names no keys
         self._put(seen.user, _renewed(pin, seen))
         return Finding.NEWER_LIST if seen.version > pin.version else Finding.SAME
@@ -201,7 +211,8 @@ class PinStore:
                     f" in between, or {seen.user} started over since. Ask {seen.user} for a new line"
                 )
             source = Source.INVITE
-        self._put(seen.user, Pin(seen.ik, now_ms, seen.version, seen.digest, source=source.value, kids=seen.kids))
+        pin = Pin(seen.ik, now_ms, seen.version, seen.digest, source=source.value, kids=seen.kids, revoked=seen.revoked)
+        self._put(seen.user, pin)
         return Finding.FIRST
 
     def _take_word(self, seen: Sighting, now_ms: int, source: Source) -> Finding:
@@ -220,6 +231,7 @@ class PinStore:
             source=source.value,
             kids=seen.kids,
             earlier=() if pin is None else (*pin.earlier, pin.ik)[-_MOST_EARLIER:],
+            revoked=seen.revoked,
         )
         self._expected.pop(seen.user, None)
         self._put(seen.user, fresh)
@@ -231,7 +243,8 @@ class PinStore:
 
 
 def _renewed(pin: Pin, seen: Sighting) -> Pin:
-    return replace(pin, version=seen.version, digest=seen.digest, kids=seen.kids or pin.kids)
+    newer = replace(pin, version=seen.version, digest=seen.digest)
+    return replace(newer, kids=seen.kids, revoked=seen.revoked) if seen.kids else newer
 
 
 def identity_hash(ik: bytes) -> str:

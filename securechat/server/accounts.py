@@ -274,7 +274,13 @@ async def publish(session: ServerSession, request: m.Publish) -> m.Reply:
         raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
     _prove_new_device(session, session.user, keys, request.device, request.proof)
     backup = None if request.backup is None else _backup(request.backup)
-    await parts.store.publish(session.user, _new_keys(keys, bundle), backup=backup, now=session.now_ms())
+    user = session.user
+    parts.admission.publish(user, parts.monotonic())  # not before: who has the session alone must not use it up
+    try:
+        await parts.store.publish(user, _new_keys(keys, bundle), backup=backup, now=session.now_ms())
+    except Refused:
+        parts.admission.publish_undone(user)
+        raise
     await parts.store.bind_session(session.token_hash, request.device)
     for other in parts.logins.of(session.user):
         if other is not session and other.device is not None and other.device not in keys.devices:
@@ -345,7 +351,8 @@ async def _tell_contacts(session: ServerSession, conversations: Sequence[str]) -
     """Tells everybody who is there, and shares one of these conversations, that this account's keys are new."""
     broker = session.parts.broker
     account = await _own_account(session)
-    line = codec.encode(m.MemberEvent(user=session.user, keys=m.KeyBundle.of(account.keys)))[:-1]
+    keys = m.KeyBundle.of(replace(account.keys, past=()))  # or each publish would make some 80 KB for every contact
+    line = codec.encode(m.MemberEvent(user=session.user, keys=keys))[:-1]
     readers = dict.fromkeys([*broker.listeners(conversations), *broker.readers_of(session.user)])
     broker.announce_to(readers, line, skip=session)
 

@@ -93,6 +93,7 @@ class Admission:
         self._devices = BucketTable(per_account / _MINUTE, per_account)
         self._members = BucketTable(limits.MEMBERSHIP_PER_SECOND, limits.MEMBERSHIP_BURST)
         self._acts = BucketTable(limits.ACTS_PER_HOUR / _HOUR, limits.ACTS_PER_HOUR)
+        self._lists = BucketTable(limits.PUBLISH_PER_HOUR / _HOUR, limits.PUBLISH_BURST)
 
     def known_device(self, user: str, device: str, now: float) -> None:
         """A device of the account proved itself. Raises Refused: `rate_limited`."""
@@ -107,9 +108,13 @@ class Admission:
         """An attempt that is not at one account, as a registration. Raises Refused: `rate_limited`."""
         self._pass(self._addresses.take(address, now))
 
-    def membership(self, user: str, now: float) -> None:
-        """Somebody acts in a room. Raises Refused: `rate_limited`."""
-        self._pass(self._members.take(user, now))
+    def membership(self, user: str, now: float, events: int = 1) -> None:
+        """Somebody acts in a room, or gives back so many events. Raises Refused: `rate_limited`."""
+        self._pass(self._members.take(user, now, events))
+
+    def membership_undone(self, user: str, events: int) -> None:
+        """Of what `membership` let through, so many events did not come into a log."""
+        self._members.put_back(user, events)
 
     def act(self, user: str, room: str, now: float) -> float:
         """Somebody joins, leaves or invites: 0.0, or the seconds until they may do so again in this room."""
@@ -118,6 +123,14 @@ class Admission:
     def act_undone(self, user: str, room: str) -> None:
         """Nothing came of what `act` let through."""
         self._acts.put_back((user, room))
+
+    def publish(self, user: str, now: float) -> None:
+        """Somebody publishes a device list. Raises Refused: `rate_limited`."""
+        self._pass(self._lists.take(user, now))
+
+    def publish_undone(self, user: str) -> None:
+        """Nothing came of what `publish` let through."""
+        self._lists.put_back(user)
 
     @staticmethod
     def _pass(wait: float) -> None:

@@ -115,19 +115,23 @@ def start_listening(broker: RoomBroker, readers: Iterable[Reader], conversation:
 async def extend(session: ServerSession, request: m.Extend) -> m.Reply:
     """Takes back the end of a room's log that this server has lost."""
     parts, room = session.parts, request.room
-    parts.admission.membership(session.user, parts.monotonic())
+    parts.admission.membership(session.user, parts.monotonic(), len(request.acts))
     signed = [SignedEvent(act.signed, act.sig) for act in request.acts]
-    for one in signed:
-        _event(session, room, one)
-    extension = await parts.store.extend(
-        session.user,
-        room,
-        request.after,
-        signed,
-        [SignedCertificate(c.cert, c.ik_sig, c.dk_sig) for c in request.certs],
-        srv=parts.identity.srv,
-        now=session.now_ms(),
-    )
+    try:
+        for one in signed:
+            _event(session, room, one)
+        extension = await parts.store.extend(
+            session.user,
+            room,
+            request.after,
+            signed,
+            [SignedCertificate(c.cert, c.ik_sig, c.dk_sig) for c in request.certs],
+            srv=parts.identity.srv,
+            now=session.now_ms(),
+        )
+    except Refused:  # all members give a log back at once, and one of them is first; the attempt alone is counted
+        parts.admission.membership_undone(session.user, len(signed) - 1)
+        raise
     # No await from here on, as in `act`.
     for number, (one, certificate) in enumerate(zip(signed, extension.certs, strict=True), extension.first):
         _publish(parts.broker, room, number, one, certificate, extension.seq)

@@ -286,13 +286,17 @@ class ChatStore(Protocol):
         Sessions of devices that are no longer in force end.
 
         Raises:
-            Refused: `stale_list` unless `keys.version` is the stored one + 1 and the identity the same; `stale_backup`.
+            Refused: `stale_list` unless `keys.version` is the stored one + 1 and the identity the same; `bad_keys` (a
+                device of it was revoked, or had another identity); `stale_backup`.
         """
 
     async def reset_identity(self, user: str, keys: NewKeys, *, backup: Backup, now: int) -> None:
         """Replaces an account's identity and backup, whatever their versions; ends all its sessions.
 
-        The new identity is a member of nothing, unless it was the account's before.
+        The new identity is a member of nothing.
+
+        Raises:
+            Refused: `bad_keys`: any account had this identity or device before.
         """
 
     async def change_password(
@@ -379,8 +383,11 @@ class ChatStore(Protocol):
         their authors' present identities.
 
         Raises:
-            Refused: `bad_event`, `no_such_user`; `stale_log` unless `after` is how many events there are and these
-                continue them; what `RoomLog.check` refuses; `not_member` (of the room before or after).
+            Refused: `stale_log` where nothing can be lost, for no epoch went before this one; `bad_event`,
+                `no_such_user`; `stale_log` unless `after` is how many events there are and these continue them;
+                `not_member` (of the room as it is here; where there is none, as these events make it); what
+                `RoomLog.check` refuses; `banned`, by this server's clock; `bad_event` (a list far ahead of the stored
+                one; an author in too many rooms); `room_full`.
         """  # fmt: skip
 
     async def room_log(self, user: str, room: str, *, after: int, limit: int, max_bytes: int) -> LogPage:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from securechat.crypto.atrest import KeyEncryptionKeys
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.roomlog import SignedEvent
+from securechat.errors import STALE_LOG, Refused
 from securechat.storage import migrate
 from securechat.storage.connection import Refusals, arguments, configure, configure_reader
 from securechat.storage.groupcommit import GroupCommit
@@ -215,9 +216,11 @@ class SQLiteStore(ChatStore):
         self, user: str, room: str, after: int, events: Sequence[SignedEvent], certs: Sequence[SignedCertificate], *,
         srv: str, now: int,
     ) -> Extension:  # fmt: skip
+        if not self._at_rest.restored:
+            raise Refused(STALE_LOG, room=room)  # nothing was lost: acts come by `act`, with all its limits
         vouched = await self._reads.submit(acts.vouch, events, certs, srv)  # not in the writer's time
         return await self._writes.submit(
-            acts.extend, self._at_rest, user, room, after, events, vouched, self._limits.members, now
+            acts.extend, self._at_rest, user, room, after, events, vouched, self._limits, now
         )
 
     async def room_log(self, user: str, room: str, *, after: int, limit: int, max_bytes: int) -> LogPage:

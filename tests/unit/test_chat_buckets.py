@@ -46,6 +46,15 @@ class TokenBucketTests(SynchronousTestCase):
             bucket.put_back()
         self.assertEqual(2, [bucket.take(0.0) for _ in range(5)].count(0.0))
 
+    def test_on_credit(self) -> None:
+        """Many go through at once where one would; they are paid for before the next one, or put back."""
+        bucket = TokenBucket(2.0, 3, 0.0)
+        self.assertEqual([0.0, 2.0], [bucket.take(0.0, 6), bucket.take(0.0)])
+        self.assertFalse(bucket.full(2.0))
+        self.assertEqual([0.5, 0.0], [bucket.take(1.5, 6), bucket.take(2.0)])
+        bucket.put_back(2)
+        self.assertEqual([0.0, 0.0, 0.5], [bucket.take(2.0) for _ in range(3)])
+
     def test_clock_that_stands_or_goes_back(self) -> None:
         """Time that stands still gives nothing, nor does time that goes back, which takes nothing either."""
         bucket = TokenBucket(1.0, 1, 10.0)

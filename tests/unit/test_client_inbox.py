@@ -27,6 +27,7 @@ from tests.doubles import ClientThreads, InlineReactor
 
 ALICE, BOB, CAROL = Person("alice", 0), Person("bob"), Person("carol")
 NOT_GIVEN = "message{s} not shown: the server did not give them"
+REPLAYED = "[general] 1 message not shown: replayed (you have it already, or it is older than all you were given)"
 NOT_FOR_ALICE = "not addressed to you (ask bob whether you were left out on purpose)"
 
 
@@ -302,7 +303,7 @@ class OrderTests(InboxCase):
         """One's own messages count in this device's chain: a copy in another place is a replay."""
         self.put(self.own("one"))
         self.put(stored("general", self.talk.posted[0], seq=2))
-        self.assertEqual("[general] 1 message not shown: replayed (you have it already)", self.host.lines[-1])
+        self.assertEqual(REPLAYED, self.host.lines[-1])
 
     def test_acknowledged_out_of_order(self) -> None:
         """Answers that overtake each other, or others' messages, are shown in the order of the conversation."""
@@ -396,9 +397,7 @@ class JudgeTests(InboxCase):
     def test_replayed(self) -> None:
         """The same message in another place is not shown again."""
         self.put(self.said("one"), stored("general", self.talk.posted[0], seq=2))
-        self.assertEqual(
-            ["[general] <bob> one", "[general] 1 message not shown: replayed (you have it already)"], self.host.lines
-        )
+        self.assertEqual(["[general] <bob> one", REPLAYED], self.host.lines)
 
     def test_flagged(self) -> None:
         """What is said of a message stands before its text, and what to do."""
@@ -748,6 +747,18 @@ class PageTests(InboxCase):
             elif change == "start":
                 page = self.page(messages[1:], (1, "ab" * 32))
             self.shown(page)
+            self.assertEqual(["the history the server gives now is not the one you saw before"], self.host.alarms)
+
+    def test_hole_between_pages(self) -> None:
+        """A page that does not begin where the one before it ended is the same, though each is right in itself."""
+        messages = self.many("1", "2", "3", "4")
+        for pages in (
+            (self.page(messages[:1]), self.page(messages[2:])),
+            (self.page(messages[:2]), self.page(messages[2:], (2, "ab" * 32))),
+            (self.page(messages[:3]), self.page(messages[2:])),
+        ):
+            self.host.alarms.clear()
+            self.shown(*pages)
             self.assertEqual(["the history the server gives now is not the one you saw before"], self.host.alarms)
 
     def test_no_start(self) -> None:

@@ -634,6 +634,54 @@ class TurnTests(OutboxCase):
         self.assertNotEqual(self.host.transmitted[0][2].package, self.host.transmitted[1][2].package)
         self.assertEqual(self.host.transmitted[0][1], self.host.transmitted[1][1])
 
+    def proof(self, number: int) -> m.StoredMessage:
+        """A message as the server shows it: the one that was sealed as that number."""
+        return m.StoredMessage(
+            room=ROOM, seq=9, sender="alice", device="d" * 32, mid="e" * 32, ts=7, events=3, package=package(number)
+        )
+
+    def test_proof_of_this_very_message(self) -> None:
+        """A refusal whose proof is the refused message itself says that it is stored: it is not sent once more."""
+        self.host.outcomes = [refusal(CTR_BEHIND, expected=2, proof=self.proof(1))]
+        self.host.turn = Turn(1, "id 1", "f" * 32)
+        entry = self.put("one")
+        self.assertEqual([("one", 1)], self.numbers)
+        self.assertEqual(Exit.OK, self.status(entry))
+        self.assertEqual([("sent", "one", 9)], [event for event in self.host.happened if event[0] == "sent"])
+        self.assertEqual((Turn(1, "id 1"), {}), (self.host.turns[ROOM], self.host.kept))
+        self.put("two")
+        self.assertEqual([("one", 1), ("two", 2)], self.numbers)
+        self.assertEqual(Turn(1, "id 1"), self.host.sealed[1][1])
+
+    def test_proof_of_an_earlier_seal(self) -> None:
+        """So does one of the same text as it was sealed another time: what is shown and followed is what is stored."""
+        self.host.online = False
+        entry = self.put("one")
+        self.host.online = True
+        self.host.outcomes = [refusal(CTR_BEHIND, expected=8, proof=self.proof(77))]
+        self.host.turn = Turn(7, "theirs", entry.mid)
+        self.outbox.kick()
+        self.assertEqual(([("one", 1)], Exit.OK), (self.numbers, self.status(entry)))
+        self.assertEqual(Sealed(package(77), ROOM, 7, "theirs"), entry.sealed)
+        self.put("two")
+        self.assertEqual((Turn(7, "theirs"), 8), (self.host.sealed[1][1], self.numbers[-1][1]))
+
+    def test_proof_of_a_stored_one_below(self) -> None:
+        """Where it was stored under a lower number than counted since, the count does not go back for that."""
+        self.host.outcomes = [None, refusal(CTR_BEHIND, expected=2, proof=self.proof(1))]
+        self.put("one")
+        self.host.online = False
+        entry = self.put("two")
+        self.host.online, self.host.turn = True, Turn(1, "theirs", entry.mid)
+        self.outbox.kick()
+        self.assertEqual((Exit.OK, Turn(1, "id 1")), (self.status(entry), self.host.turns[ROOM]))
+
+    def test_unproven_is_not_stored(self) -> None:
+        """The server's word alone, without that signature, makes nothing stored."""
+        self.host.outcomes = [refusal(CTR_BEHIND, expected=2, proof=self.proof(1))]
+        entry = self.put("one")
+        self.assertEqual((Exit.UNTRUSTED, [entry]), (self.status(entry), self.outbox.pending()))
+
     def test_proof_travels(self) -> None:
         """The proof comes with the refusal, as the message it is."""
         proof = m.StoredMessage(
@@ -665,7 +713,7 @@ class TurnTests(OutboxCase):
         self.put("one")
         self.host.outcomes = [refusal(OUT_OF_TURN, expected=1)]
         self.put("two")
-        self.outbox.go_on(ROOM)
+        self.outbox.go_on(ROOM, None)
         self.assertEqual([("one", 1), ("two", 2), ("two", 2)], self.numbers)
         self.assertEqual({}, self.host.kept)
 
@@ -822,12 +870,13 @@ class HeldTests(OutboxCase):
         for text, where in (("one", ROOM), ("two", ROOM), ("three", "attic")):
             self.put(text, where, ("alice",))
         self.host.sealing = {}
-        self.outbox.go_on(ROOM)
-        self.assertEqual([("one", None), ("two", None)], [(text, seen) for text, _, seen in self.host.sealed])
+        there = ("alice", "mallory")
+        self.outbox.go_on(ROOM, there)
+        self.assertEqual([("one", there), ("two", there)], [(text, seen) for text, _, seen in self.host.sealed])
 
     def test_go_on_with_nothing(self) -> None:
         """Where nothing waits, that changes nothing."""
-        self.outbox.go_on(ROOM)
+        self.outbox.go_on(ROOM, None)
         self.assertEqual([], self.texts)
 
 
@@ -837,7 +886,7 @@ class RecordTests(SynchronousTestCase):
     def test_there_and_back(self) -> None:
         """An entry comes back as it was, sealed or not."""
         for sealed, seen in ((None, None), (None, ()), (Sealed(package(), "pm:x", 4, "id"), ("alice", "bob"))):
-            entry = Entry(7, "@bob", "grüße", "a" * 32, seen, sealed)
+            entry = Entry(7, "@bob", "grüße", "a" * 32, seen, sealed=sealed)
             back = Entry.from_record(7, json.loads(json.dumps(entry.record())))
             self.assertEqual(
                 (7, "@bob", "grüße", "a" * 32, seen, sealed),

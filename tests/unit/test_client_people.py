@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,12 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.client.held import IdentityChanged
 from securechat.client.people import People, merged, pins_from, verify_all
 from securechat.client.protocol import LinkLost
+from securechat.crypto.envelope import examine
+from securechat.crypto.findings import Finding as JudgedAs
 from securechat.crypto.identity import private_conversation
+from securechat.crypto.reading import Found
 from securechat.crypto.trust import Pin, PinStore, Sighting, Source, TrustState, identity_hash
 from securechat.errors import Exit, InvalidKey
 from securechat.wire import limits
 from securechat.wire import messages as m
-from tests.cast import NOW, SRV, Person
+from tests.cast import NOW, SRV, Conversation, Person, Room, reader_of
 from tests.doubles import ClientThreads, InlineReactor
 
 
@@ -245,10 +249,12 @@ class SightTests(PeopleCase):
 
     def test_a_newer_list_that_is_not_given(self) -> None:
         """If the server does not give it, nothing is sealed for what was known before."""
-        self.take_in(self.bob)
-        self.sight(self.bob, 2, (1, 2))
-        self.given = {"bob": bundle(self.bob)}
-        self.failureResultOf(self.keys_of("bob"), InvalidKey)
+        for given in ({"bob": bundle(self.bob)}, {}):
+            self.people = self.make({})
+            self.take_in(self.bob)
+            self.sight(self.bob, 2, (1, 2))
+            self.given = given
+            self.failureResultOf(self.keys_of("bob"), InvalidKey)
 
 
 class ReaderTests(PeopleCase):
@@ -312,6 +318,39 @@ class ReaderTests(PeopleCase):
         newer = Person("bob", generation=2)
         self.people.take_in({"bob": m.KeyBundle.of(newer.bundle(2, (2,), previous="ab" * 32, revoked=(1,)))})
         self.assertFalse(self.people.revoked("bob", newer.dev(1)))
+
+    def test_revoked_in_an_earlier_run(self) -> None:
+        """What was revoked stays so after a restart, also where the server gives no list any more."""
+        self.people.take_in({"bob": m.KeyBundle.of(self.bob.bundle(2, (1,), previous="ab" * 32, revoked=(2,)))})
+        self.people = self.make(pins_from({user: pin.to_fields() for user, pin in self.saved.items()}))
+        self.people.add_device(self.bob.vouched(2))
+        self.successResultOf(self.know("bob"))
+        self.assertIsNone(self.people.known("bob"))
+        self.assertEqual([True, False], [self.people.revoked("bob", self.bob.dev(number)) for number in (2, 1)])
+
+    def test_list_of_a_log_alone(self) -> None:
+        """A list that only room logs name counts as none: what it revokes is not known. Seen once, it counts."""
+        self.sight(self.bob)
+        self.take_in(Person("bob", generation=2))
+        self.assertEqual((0, ""), self.people.newest_list("bob"))
+        self.take_in(self.bob)
+        self.assertEqual((1, self.bob.keys().digest), self.people.newest_list("bob"))
+        self.people = self.make(self.saved)
+        self.assertEqual((1, self.bob.keys().digest), self.people.newest_list("bob"))
+
+    def test_withheld_list(self) -> None:
+        """So a message by somebody whose lists the server withholds is flagged, not trusted in silence."""
+        room = Room(self.alice, self.bob)
+        talk = Conversation(room.log, self.alice, self.bob)
+        reader = reader_of(self.alice, talk)
+        self.sight(self.bob)
+        self.people.add_device(self.bob.vouched())
+        posted = talk.deliver(talk.say(self.bob, "x"), self.alice)
+        found = examine(posted, self.people.device("bob", self.bob.dev()), self.alice.private)
+        self.assertIn(Found(JudgedAs.NEWER_LIST, "bob"), reader.receive(found, self.people, talk.audience).flags)
+        self.take_in(self.alice, self.bob)
+        reader = reader_of(self.alice, talk)
+        self.assertEqual((), reader.receive(found, self.people, talk.audience).flags)
 
     def test_past_device(self) -> None:
         """Devices that were revoked, or of an identity before, are still known: what they signed is read."""
@@ -381,6 +420,23 @@ class KeysOfTests(PeopleCase):
         self.threads.run_next()
         self.successResultOf(work)
         self.assertEqual([person.ik for person in crowd], [self.people.identity(person.user) for person in crowd])
+
+    def test_many_certificates_in_a_thread(self) -> None:
+        """So are few bundles with many certificates, present or past ones."""
+        past = [self.bob.certificate(number) for number in (3, 4, 5)]
+        many = (
+            self.bob.bundle(1, (1, 2, 3, 4, 5)),
+            self.bob.bundle(2, (1, 2), previous="ab" * 32, revoked=(3, 4, 5), past=past),
+        )
+        for given in many:
+            self.people = self.make({})
+            self.given = {"bob": m.KeyBundle.of(given)}
+            self.threads.held = True
+            work = self.know("bob")
+            self.assertNoResult(work)
+            self.threads.run_next()
+            self.successResultOf(work)
+            self.assertIsNotNone(self.people.known("bob"))
 
     def test_newer_ones_while_in_a_thread(self) -> None:
         """What comes of somebody while a thread verifies older keys is not taken back, nor anybody accused."""
@@ -544,6 +600,13 @@ class PinTests(PeopleCase):
         theirs = Pin(self.bob.ik, 2, 1, "a", verified=True, source="room log", kids=("k1",))
         expected = Pin(self.bob.ik, 2, 3, "c", verified=True, source="room log", kids=("k2", "k1"))
         other = Pin(self.alice.ik, 1, 1, "x")
+        revoking = replace(ours, revoked=("d2", "d3")), replace(theirs, kids=(), revoked=("d1", "d2"))
+        both = replace(expected, revoked=("d1", "d2", "d3"))
+        of_a_log = replace(ours, kids=()), theirs
+        for one, two in (revoking, revoking[::-1]):
+            self.assertEqual({"bob": both}, merged({"bob": one}, {"bob": two}))
+        for one, two in (of_a_log, of_a_log[::-1]):
+            self.assertEqual({"bob": replace(expected, kids=("k1",))}, merged({"bob": one}, {"bob": two}))
         for one, two in ((ours, theirs), (theirs, ours)):
             self.assertEqual({"bob": expected, "carol": other}, merged({"bob": one}, {"bob": two, "carol": other}))
 

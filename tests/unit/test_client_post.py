@@ -65,6 +65,7 @@ class Core:
         self.gate: Deferred[None] | None = None
         self.fetched: list[tuple[str, ...]] = []
         self.said: list[str] = []
+        self.notices: list[tuple[str, str]] = []
         self.answers: list[Any] = []
         self.asked: list[m.Request] = []
         self.reached: list[int] = []
@@ -81,6 +82,10 @@ class Core:
     def now_ms(self) -> int:
         """As the core's."""
         return NOW
+
+    def notice(self, text: str, where: str = "") -> None:
+        """As the core's."""
+        self.notices.append((where, text))
 
     async def _keys(self, users: tuple[str, ...]) -> m.KeysOk:
         self.fetched.append(users)
@@ -99,6 +104,8 @@ class Core:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    ask = request
 
     async def reach(self, conversation: Conversation, events: int, head: str = "", *, quietly: bool = False) -> None:
         """As the book's."""
@@ -305,6 +312,26 @@ class SealTests(PostCase):
         error = self.failureResultOf(self.sealing(), InvalidKey).value
         self.assertIn("no usable keys of bob", str(error))
 
+    def test_no_keys_in_an_open_room(self) -> None:
+        """In an open room they are left out, which is said of each once; whoever has keys again is sealed for."""
+        self.use(Room(ALICE, BOB, CAROL, MALLORY))
+        given = {user: self.core.given.pop(user) for user in ("mallory", "carol")}
+        for _ in range(2):
+            self.assertFor(self.sealed(), ALICE, BOB)
+        text = "gets nothing here: the server gives no usable keys of them."
+        self.assertEqual([("ops", f"carol {text}"), ("ops", f"mallory {text}")], self.core.notices)
+        self.core.given |= given
+        self.assertFor(self.sealed(), ALICE, BOB, CAROL, MALLORY)
+
+    def test_newer_list_withheld_in_an_open_room(self) -> None:
+        """Nor is anything sealed for keys that a room's log calls old."""
+        self.use(Room(ALICE, BOB, CAROL))
+        self.sealed()
+        self.core.store.consider(Sighting("bob", BOB.ik, 2, BOB.keys(2).digest), NOW, Source.ROOM)
+        del self.core.given["bob"]
+        self.assertFor(self.sealed(), ALICE, CAROL)
+        self.assertEqual(1, len(self.core.notices))
+
     def test_nobody(self) -> None:
         """Somebody who is not there at all is told as that."""
         error = self.failureResultOf(self.sealing("@nobody"), Refused).value
@@ -340,8 +367,8 @@ class RenewTests(PostCase):
     def setUp(self) -> None:
         super().setUp()
         self.use(Room(ALICE, BOB))
-        self.entry = Entry(1, "ops", "hello", MID, None, self.sealed())
-        self.private = Entry(2, "@bob", "hello", MID, None, self.sealed("@bob"))
+        self.entry = Entry(1, "ops", "hello", MID, sealed=self.sealed())
+        self.private = Entry(2, "@bob", "hello", MID, sealed=self.sealed("@bob"))
         self.core.fetched.clear()
 
     def renew(self, code: Code, entry: Entry | None = None, **data: Any) -> bool:
@@ -370,6 +397,13 @@ class RenewTests(PostCase):
         """Where the members are others, or their keys, log and keys are brought up to date."""
         self.assertTrue(self.renew(BAD_AUDIENCE))
         self.assertEqual(([("bob",)], [3]), (self.core.fetched, self.core.reached))
+
+    def test_audience_without_keys(self) -> None:
+        """A server that wants somebody in it of whom it gives no usable keys is not asked for ever: that is held."""
+        del self.core.given["bob"]
+        self.people.forget(["bob"])
+        work = self.start(self.post.renew(self.entry, Refused(BAD_AUDIENCE, room="ops")))
+        self.assertIn("no usable keys of bob", str(self.failureResultOf(work, InvalidKey).value))
 
     def test_private(self) -> None:
         """In private the other's keys are fetched; a changed identity is found when it is sealed."""
@@ -407,7 +441,8 @@ class ProvenTests(PostCase):
         """This device's own signature, in this conversation, of the number before the expected one."""
         proof = self.proof()
         turn = self.proven(proof)
-        self.assertEqual(Turn(7, cast.envelope.message_id(proof.package.hdr, proof.package.bind)), turn)
+        id, mid = cast.envelope.message_id(proof.package.hdr, proof.package.bind), parse_header(proof.package.hdr).mid
+        self.assertEqual(Turn(7, id, mid), turn)
 
     def test_nothing_else(self) -> None:
         """Anything else proves nothing: another number, device, author or conversation, or no message."""

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from securechat.client import accounts
 from securechat.client.accounts import OpenAccount
 from securechat.client.inbox import Inbox, OwnMessage
 from securechat.client.outbox import Outbox
@@ -22,13 +23,16 @@ from securechat.client.people import merged
 from securechat.client.profile import ClientDir
 from securechat.client.service import TerminalClient
 from securechat.client.view import Unshown
+from securechat.crypto.backup import AccountSecrets, seal_backup
 from securechat.crypto.primitives import b64
 from securechat.crypto.trust import Pin, Source
 from securechat.errors import BUSY, LOGIN_FIRST, Exit, StartupError
 from securechat.private_files import private_directory, write_private
 from securechat.storage.interface import Backup
+from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.codec import encode
+from tests.cast import rsa_key, signing_key
 from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient
 from tests.unit.test_client_outbox import Host
 
@@ -167,7 +171,7 @@ class EnrolTests(TwoCase):
             if what == "backup":
                 self.give_backup(version=backup.version, blob=b64(backup.blob))
             other = self.again(other, login=False)
-            self.assertEqual(Exit.FIXABLE, other.exit(f"/login alice {PASSWORD}"))
+            self.assertEqual(Exit.UNTRUSTED, other.exit(f"/login alice {PASSWORD}"))
             self.assertIn(f"an older {what}", other.view.text)
             self.assertNotIn("publish", self.network.wires[-1].commands)
 
@@ -230,6 +234,47 @@ class MergeTests(SynchronousTestCase):
     def test_each_alone(self) -> None:
         """Whom only one of them knows, both know."""
         self.assertEqual({"bob", "carol"}, set(merged({"bob": self.old}, {"carol": self.old})))
+
+
+class BackedPinTests(SynchronousTestCase):
+    """Tests for which pins a backup keeps, where not all fit."""
+
+    def kept(self, pins: dict[str, Pin], keys: int = 1) -> set[str]:
+        """Of whom the pins are in the backup of somebody who knows these; it fits its packet."""
+        bare = AccountSecrets(signing_key("alice"), (rsa_key(),) * keys, 1, {})
+        records = {"pin": {user: pin.to_fields() for user, pin in pins.items()}}
+        newer = accounts._with_pins(bare, records, 2)
+        newer = replace(newer, rsa_keys=(*newer.rsa_keys, rsa_key()))
+        blob = seal_backup(bytes(32), newer, srv="s" * 43, user="alice", version=2, nonce=bytes(12))
+        self.assertLessEqual(len(blob), limits.MAX_BACKUP)
+        return set(newer.pins)
+
+    def test_strangers_put_nobody_out(self) -> None:
+        """Who was compared, and who is claimed to be another, stays, however late they were met; then the oldest."""
+        strangers = {f"s{number}": Pin(b"s" * 32, 10 + number, 1, "d") for number in range(1200)}
+        dear = {
+            "verified": Pin(b"v" * 32, 9000, 1, "d", verified=True),
+            "claimed": Pin(b"c" * 32, 8000, 1, "d", claimed=b"x" * 32),
+            "oldest": Pin(b"o" * 32, 1, 1, "d"),
+        }
+        kept = self.kept({**strangers, **dear})
+        self.assertEqual(1000, len(kept))
+        self.assertLessEqual(dear.keys() | {"s0", "s996"}, kept)
+        self.assertNotIn("s997", kept)
+
+    def test_what_fits(self) -> None:
+        """Nor does what strangers say of themselves make a backup too large, or keys that were made since."""
+        kids, revoked = (
+            tuple(f"{number:032x}" for number in range(100)),
+            tuple(f"{number:032x}" for number in range(900)),
+        )
+        full = {f"s{number}": Pin(b"s" * 32, number, 1, "0" * 64, kids=kids, revoked=revoked) for number in range(30)}
+        dear = {f"v{number}": Pin(b"v" * 32, 900, 1, "0" * 64, verified=True, kids=kids[:1]) for number in range(500)}
+        for keys in (1, 20):
+            kept = self.kept({**full, **dear}, keys)
+            self.assertLessEqual(dear.keys(), kept)
+            self.assertIn("s0", kept)
+            self.assertNotIn("s29", kept)
 
 
 class BackupTests(TwoCase):

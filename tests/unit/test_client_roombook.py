@@ -129,6 +129,8 @@ class Host:
             raise answer
         return answer
 
+    ask = request
+
     def _answer(self, request: m.Request) -> m.Reply | Exception:
         try:
             if isinstance(request, m.RoomLog):

@@ -227,8 +227,8 @@ class TableTests(ChatCase):
             "/rooms", "/whoami", "/passwd", "/logout", "/trust bob", "/backup code", "/keys export x", "/keys",
             "/audit", "/members", "/members general", "/create x", "/accept x", "/continue x", "/continue @x",
             "/invite", "/invite x", "/kick x", "/ban x", "/unban x", "/mute x", "/unmute x", "/role x mod", "/topic",
-            "/topic x", "/policy", "/policy join open", "/safety x", "/verify x", "/whois x", "/devices", "/revoke abcdef",
-            "/whatserverknows",
+            "/topic x", "/policy", "/policy join open", "/safety x", "/verify x", "/whois x", "/devices",
+            "/revoke abcdef", "/whatserverknows",
         ):  # fmt: skip
             self.assertEqual(Exit.LOGIN_REFUSED, client.exit(line), line)
             self.assertEqual(
@@ -501,9 +501,13 @@ class HistoryTests(ChatCase):
         """More than a page is fetched page by page, and no more than was asked for."""
 
         def shorter(said: dict[str, Any]) -> dict[str, Any]:
-            return (
-                said | {"messages": said["messages"][-2:], "more": True} if len(said.get("messages", ())) > 2 else said
-            )
+            if len(said.get("messages", ())) <= 2:
+                return said
+            messages, conversation = said["messages"][-2:], self.alice.core.conversations.get("general")
+            assert conversation is not None
+            before = messages[0]["seq"] - 1
+            start = [before, conversation.reader.transcript.at(before)]
+            return said | {"messages": messages, "more": True, "start": start}
 
         self.network.changes = [shorter]
         self.assertEqual("12345", self.shown("/history"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from securechat.crypto.identity import fingerprint
-from securechat.errors import BUSY, STALE_LIST, Exit
+from securechat.errors import BUSY, DAMAGED, STALE_LIST, Exit
 from tests.doubles import PASSWORD, ChatCase, ChatClient
 
 DIGITS = re.compile(r"    (\d{5} ){3}\d{5}")
@@ -579,11 +579,11 @@ class AuditTests(TrustCase):
 
     def test_server_refuses(self) -> None:
         """What the server does not give is a fault, and the rest is checked all the same."""
-        self.network.refuse("keys", BUSY, times=1, retry_after=1.0)
-        self.network.refuse("history", BUSY, times=1, retry_after=1.0)
+        self.network.refuse("keys", DAMAGED)
+        self.network.refuse("history", DAMAGED)
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/audit"))
         text = "\n".join(self.report(self.alice)[1])
-        self.assertIn("FAULT the server does not give them: The server is busy.", text)
+        self.assertIn("FAULT the server does not give them: Stored messages of general do not check out", text)
         self.assertEqual(2, text.count("FAULT"))
         self.assertIn("ok    ops: 2 events", text)
 

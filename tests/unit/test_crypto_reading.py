@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import Delivered, Examined, audience_digest, parse_header
 from securechat.crypto.findings import Finding
-from securechat.crypto.reading import DELAY, ConversationReader, Found, Verdict
+from securechat.crypto.reading import DELAY, RECENT_MIDS, ConversationReader, Found, Verdict
 from securechat.crypto.roomlog import Ban, ChangeTopic, Invite, Join, Kick, Leave, Mute, Unmute
 from securechat.crypto.transcript import Transcript
 from tests.cast import (
@@ -37,6 +37,7 @@ alice, bob, carol = Person("alice", 0), Person("bob", 1), Person("carol", 2)
 dave, mallory = Person("dave"), Person("mallory")
 new_alice = Person("alice", 0, generation=2)
 EVERYBODY: Final = (alice, bob, carol, dave, mallory)
+AGAIN: Final = "you have it already, or it is older than all you were given"
 COUNTS: Final = {Finding.BEFORE_JOIN, Finding.NOT_FOR_YOU, Finding.OTHER_KEY, Finding.NEWER}  # genuine, if unread
 
 
@@ -251,6 +252,15 @@ class HiddenTests(ReadingCase):
         self.talk, self.reader = pm, reader_of(bob, pm)
         self.hidden(Finding.OTHER_ROOM, self.see(public), text, cure)
 
+    def test_examined_for_another_room(self) -> None:
+        """A message that was examined for one room is never judged in another that took its place meanwhile."""
+        other = Conversation(Room(alice, bob, carol, name="other").log, *EVERYBODY)
+        found = examined(other.deliver(other.say(alice, "x"), bob), bob, self.trust)
+        self.assertIs(None, found.fault)
+        verdict = self.reader.receive(found, self.trust, other.audience)
+        self.hidden(Finding.OTHER_ROOM, verdict, "written for another conversation", "the server moved it here")
+        self.assertEqual({}, self.reader.chains)
+
     def test_identity_changed(self) -> None:
         """A device of another identity than the pinned one."""
         room = Room(new_alice, bob)
@@ -328,7 +338,7 @@ class HiddenTests(ReadingCase):
         self.shown(self.see(second))
         for posted, seq in ((first, 3), (second, 4), (first, 5)):
             verdict = self.see(posted, seq=seq, ts=NOW + 1)
-            self.hidden(Finding.REPLAYED, verdict, "replayed", "you have it already")
+            self.hidden(Finding.REPLAYED, verdict, "replayed", AGAIN)
 
     def test_exchanged_text(self) -> None:
         """Another token, another key, or both, under a header that alice signed; bob, who could make them, did not."""
@@ -384,7 +394,7 @@ class HiddenTests(ReadingCase):
         left_out = self.talk.say(alice, "secret", readers=(alice, carol))
         self.see(left_out)
         self.shown(self.see(self.talk.say(alice, "x")))
-        self.hidden(Finding.REPLAYED, self.see(left_out, seq=4), "replayed", "you have it already")
+        self.hidden(Finding.REPLAYED, self.see(left_out, seq=4), "replayed", AGAIN)
 
     def test_first_that_counts(self) -> None:
         """Of several reasons the first in the order of the checks is said."""
@@ -426,7 +436,7 @@ class FlagTests(ReadingCase):
         self.see(posted[0])
         self.see(posted[2])
         self.flagged(Finding.LATE, self.see(posted[1], seq=4), "arrived late, out of order", "")
-        self.hidden(Finding.REPLAYED, self.see(posted[1], seq=5), "replayed", "you have it already")
+        self.hidden(Finding.REPLAYED, self.see(posted[1], seq=5), "replayed", AGAIN)
 
     def test_used_twice(self) -> None:
         """Two messages with one number: both shown, the second flagged; given again, it is a replay."""
@@ -435,7 +445,36 @@ class FlagTests(ReadingCase):
         self.shown(self.see(self.talk.deliver(Posted(alice, "one", one, 1, 3), bob)))
         text, cure = "counter used twice by alice", "two copies of one profile, or a lie"
         self.flagged(Finding.USED_TWICE, self.see(two, seq=2), text, cure, alarm=True)
-        self.hidden(Finding.REPLAYED, self.see(two, seq=3), "replayed", "you have it already")
+        self.hidden(Finding.REPLAYED, self.see(two, seq=3), "replayed", AGAIN)
+
+    def test_sent_twice(self) -> None:
+        """One text under two numbers, for the server refused what it had stored: the second is flagged."""
+        text = "sent before, under another number"
+        cure = "one of the two is a repetition: alice's client was told to send again"
+        self.shown(self.see(self.talk.say(alice, "x", mid="1" * 32)))
+        self.shown(self.see(self.talk.say(carol, "x", mid="1" * 32)))
+        self.shown(self.see(self.talk.say(alice, "y")))
+        again = self.talk.say(alice, "x", mid="1" * 32)
+        self.flagged(Finding.SENT_TWICE, self.see(again), text, cure)
+        self.hidden(Finding.REPLAYED, self.see(again, seq=5), "replayed", AGAIN)
+        self.shown(self.see(again, reader=self.reader.elsewhere(4, self.talk.ths[4])))
+
+    def test_sent_twice_while_it_is_remembered(self) -> None:
+        """A reader remembers the newest messages of each device for that, and no more of them."""
+        for number in range(RECENT_MIDS):
+            self.shown(self.see(self.talk.say(alice, "x", mid=f"{number:032x}")))
+        again = self.see(self.talk.say(alice, "x", mid=f"{0:032x}"))
+        self.assertEqual((Found(Finding.SENT_TWICE, "alice"),), again.flags)
+        self.shown(self.see(self.talk.say(alice, "x", mid="f" * 32)))
+        self.shown(self.see(self.talk.say(alice, "x", mid=f"{0:032x}")))
+        self.assertEqual({RECENT_MIDS}, set(map(len, self.reader.mids.values())))
+
+    def test_false_messages_are_not_remembered(self) -> None:
+        """What is not shown does not make the genuine one that follows a repetition."""
+        posted = self.talk.say(alice, "x", mid="1" * 32)
+        self.see(posted, bind=bytes(32))
+        self.see(self.talk.say(alice, "x", ctr=9, mid="1" * 32), wrapped=bytes(384), seq=2)
+        self.shown(self.see(posted, seq=1))
 
     def test_one_header_two_binds(self) -> None:
         """One header with two binds, for two readers: what follows shows each that the others got another message."""

@@ -256,7 +256,9 @@ class PinStoreTests(PinCase):
     def test_of_keys(self) -> None:
         """What verified keys say of an identity."""
         keys = bob.keys()
-        self.assertEqual(("bob", bob.ik, 1, keys.digest, (bob.kid,)), Sighting.of(keys))
+        self.assertEqual(("bob", bob.ik, 1, keys.digest, (bob.kid,), ()), Sighting.of(keys))
+        keys = bob.keys(2, (1,), revoked=(3, 2))
+        self.assertEqual(tuple(sorted((bob.dev(2), bob.dev(3)))), Sighting.of(keys).revoked)
 
     def test_first_contact_at_a_later_list(self) -> None:
         """A first contact may be with any list; none before that one is taken afterwards."""
@@ -337,6 +339,23 @@ class PinStoreTests(PinCase):
         self.assertEqual((2, ("one",)), (self.pinned().version, self.pinned().kids))
         self.pins.consider(seen(2, kids=("two", "one")), 8, Source.DIRECTORY)
         self.assertEqual(("two", "one"), self.pinned().kids)
+
+    def test_revoked_so_far(self) -> None:
+        """The devices an identity has revoked come from its newest list, and are not forgotten for a room's log."""
+        list2 = seen(2)._replace(revoked=("a",))
+        for held in (None, pin_of(FIRST), pin_of(SECOND)):
+            pins = self.holding(held)
+            pins.consider(list2, 6, Source.DIRECTORY)
+            self.assertEqual(("a",), self.pinned().revoked)
+        pins.consider(seen(3, kids=()), 7, Source.ROOM)
+        self.assertEqual((3, ("a",)), (self.pinned().version, self.pinned().revoked))
+        pins.consider(THIRD._replace(revoked=("a", "b")), 8, Source.DIRECTORY)
+        self.assertEqual(("a", "b"), self.pinned().revoked)
+        self.saved.clear()
+        pins.consider(THIRD._replace(revoked=("a", "b")), 9, Source.DIRECTORY)
+        self.assertEqual([], self.saved)
+        pins.consider(seen(1, impostor)._replace(revoked=("c",)), 10, Source.OWNER)
+        self.assertEqual(("c",), self.pinned().revoked)
 
     def test_names_are_apart(self) -> None:
         """One name's change says nothing of another's."""
@@ -435,16 +454,19 @@ class PinTests(SynchronousTestCase):
     def test_round_trip(self) -> None:
         """Whatever stands in it, a pin comes back from its JSON."""
         for changes in product(
-            (None, impostor.ik), (False, True), [source.value for source in Source], ((), ("a", "b"))
+            (None, impostor.ik), (False, True), [source.value for source in Source], ((), ("a", "b")), ((), ("c", "d"))
         ):
-            pin = replace(self.pin, **dict(zip(("claimed", "verified", "source", "kids"), changes, strict=True)))
+            names = ("claimed", "verified", "source", "kids", "revoked")
+            pin = replace(self.pin, **dict(zip(names, changes, strict=True)))
             self.assertEqual(pin, Pin.from_fields(json.loads(json.dumps(pin.to_fields()))))
 
     def test_earlier_pins(self) -> None:
         """A pin of before there were sources and comparisons is one from the directory, not compared."""
         fields = {"ik": p.b64(bob.ik), "seen": 5, "ver": 2, "digest": "00" * 32}
         self.assertEqual(self.pin, Pin.from_fields(fields))
-        self.assertEqual((False, "directory", ()), (self.pin.verified, self.pin.source, self.pin.kids))
+        self.assertEqual(
+            (False, "directory", (), ()), (self.pin.verified, self.pin.source, self.pin.kids, self.pin.revoked)
+        )
 
     def test_state(self) -> None:
         """A claim makes it changed, compared or not; without one it is what its owner made it."""
@@ -466,8 +488,8 @@ class PinTests(SynchronousTestCase):
         """What is stored is strings and numbers, and the shorter for what is not there."""
         self.assertEqual(
             {"ik": p.b64(bob.ik), "seen": 5, "ver": 2, "digest": "00" * 32, "source": "directory",
-             "claimed": p.b64(impostor.ik), "verified": 1, "kids": "a b"},
-            replace(self.pin, claimed=impostor.ik, verified=True, kids=("a", "b")).to_fields(),
+             "claimed": p.b64(impostor.ik), "verified": 1, "kids": "a b", "revoked": "c d"},
+            replace(self.pin, claimed=impostor.ik, verified=True, kids=("a", "b"), revoked=("c", "d")).to_fields(),
         )  # fmt: skip
         self.assertEqual({"ik", "seen", "ver", "digest", "source"}, self.pin.to_fields().keys())
 

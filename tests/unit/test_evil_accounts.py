@@ -175,6 +175,27 @@ class ProfileCopyTests(MessageCase):
         self.assertEqual(["[ops] <alice> five"], self.alice.type("five"))
         self.assertRead("[ops] <alice> five")
 
+    def test_refused_though_stored(self) -> None:
+        """A message that the server stores, and then refuses with itself as the proof, is not sent a second time."""
+        self.alice = self.back()
+        self.alice.type("four")
+        self.assertRead("[ops] <alice> four")
+
+        def refused(user: str, kind: str, said: Said) -> list[Said] | None:
+            if user != "alice" or said.get("status") != "ok" or not {"seq", "ts", "events"} <= said.keys():
+                return None
+            stored = self.evil.newest("bob", "ops")
+            refusal = {"id": said["id"], "status": "error", "code": "ctr_behind", "msg": "No.", "expected": 6}
+            return [{**refusal, "proof": stored}]
+
+        self.evil.rule(refused)
+        self.assertEqual(Exit.OK, self.alice.exit("/send five"))
+        self.assertEqual("[ops] <alice> five", self.alice.view.take()[-1])
+        self.evil.stop()
+        self.assertEqual(["[ops] <alice> six"], self.alice.type("six"))
+        self.assertRead("[ops] <alice> five", "[ops] <alice> six")
+        self.assertEqual(6, self.stored())
+
     def assertNoProof(self, change: Any) -> None:
         """With another proof, or none, the message waits."""
 

@@ -7,7 +7,7 @@ from securechat.crypto.transcript import transcript_start
 from securechat.errors import Exit
 from tests.doubles import PASSWORD
 from tests.evil import Said
-from tests.evil_case import FORK, OTHER_TEXT, WRONG, MessageCase, changed
+from tests.evil_case import AGAIN, FORK, OTHER_TEXT, WRONG, MessageCase, changed
 
 
 class EpochReplayTests(MessageCase):
@@ -35,7 +35,7 @@ class EpochReplayTests(MessageCase):
         self.settle()
         lines = self.bob.view.take()
         self.assertIn("(was a backup restored?): it is read again.", "\n".join(lines))
-        self.assertEqual(3, lines.count("[ops] 1 message not shown: replayed (you have it already)"))
+        self.assertEqual(3, lines.count(f"[ops] {AGAIN}"))
         self.assertEqual([], [line for line in lines if "<alice>" in line])
 
 
@@ -132,9 +132,9 @@ class ForkTests(MessageCase):
         self.assertEqual(f"[ops] <carol> [{FORK}] two", lines[1])
         self.assertStopped(self.bob)
         self.evil.stop()
-        replayed = "[ops] 1 message not shown: replayed (you have it already)"
+        replayed = f"[ops] {AGAIN}"
         self.assertEqual(
-            [f"You go on although: {FORK}.", "What waited for ops is sent.", replayed, "[ops] <bob> may I?"],
+            [f"You go on although: {FORK}.", "What waited for ops is tried again.", replayed, "[ops] <bob> may I?"],
             self.bob.type("/continue ops"),
         )
         self.carol.type("three")

@@ -657,6 +657,28 @@ class PublishTests(ServerCase):
         self.assertEqual(session_keys(self.alice), caller.ask(m.Keys(users=("alice",))).keys["alice"])
         self.assertEqual(2, self.publish(caller, backup=m.Backup(version=2, blob=b"x")).backup_version)
 
+    def test_rate(self) -> None:
+        """So many lists at once, then one in six minutes; one that is refused does not count."""
+
+        def publish(version: int, **changes: Any) -> Any:
+            return self.publish(self.first, m.KeyBundle.of(self.alice.bundle(version)), 1, **changes)
+
+        for version in range(2, 12):
+            self.assertFailed(STALE_LIST, publish(version - 1), version=version - 1)
+            self.assertFailed(STALE_BACKUP, publish(version, backup=m.Backup(version=1, blob=b"x")), version=1)
+            self.assertIsInstance(publish(version), m.PublishOk)
+        self.bobs.take()
+        self.assertFailed(RATE_LIMITED, publish(12), retry_after=361.0)
+        self.assertEqual([], self.bobs.take(m.MemberEvent))
+
+    def test_event_without_past(self) -> None:
+        """Contacts are sent what is new; the certificates of devices that went are theirs to ask for."""
+        self.publish(self.new_device(), self.next_list((2,), revoked=(1,)))
+        event = m.MemberEvent(user="alice", keys=self.next_list((2,), revoked=(1,)))
+        self.assertEqual([event], self.bobs.take(m.MemberEvent))
+        past = self.bobs.ask(m.Keys(users=("alice",))).keys["alice"].past
+        self.assertEqual((m.Certificate.of(self.alice.certificate()),), past)
+
     def test_connection_lost_meanwhile(self) -> None:
         """Who is gone before the answer is not logged in afterwards; what was published stays, and contacts know."""
         caller = self.new_device()
@@ -711,6 +733,13 @@ class ResetIdentityTests(ServerCase):
         ):
             self.assertFailed(BAD_KEYS, self.reset(keys=keys))
 
+    def test_no_way_back(self) -> None:
+        """An identity that was replaced is none any more: who saw it go takes no list of it."""
+        self.reset()
+        self.assertFailed(BAD_KEYS, self.reset(keys=session_keys(self.alice)))
+        other = session_keys(self.other, past=(self.alice.certificate(),))
+        self.assertEqual(other, self.caller.ask(m.Keys(users=("alice",))).keys["alice"])
+
     def test_ends_all_sessions(self) -> None:
         """All other connections are told and closed, and no earlier token can be resumed."""
         old = self.call()
@@ -723,7 +752,7 @@ class ResetIdentityTests(ServerCase):
         """Who shares a room gets the new keys, and sees that they changed."""
         bobs = self.member(self.bob, "ops")
         self.reset()
-        keys = session_keys(self.other, past=(self.alice.certificate(),))
+        keys = session_keys(self.other)
         self.assertEqual([m.MemberEvent(user="alice", keys=keys)], bobs.take(m.MemberEvent))
 
     def test_is_in_no_room(self) -> None:

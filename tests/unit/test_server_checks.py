@@ -144,3 +144,21 @@ class AdmissionTests(SynchronousTestCase):
         self.refuse(RATE_LIMITED, admission.membership, "alice", 0.0, retry_after=3.0)
         admission.membership("bob", 0.0)
         admission.membership("alice", 3.0)
+
+    def test_membership_by_event(self) -> None:
+        """Each of many events counts, beyond the burst too, and those that came to nothing do not."""
+        admission = Admission()
+        admission.membership("alice", 0.0, 256)
+        self.refuse(RATE_LIMITED, admission.membership, "alice", 0.0, retry_after=315.0)
+        admission.membership_undone("alice", 255)
+        admission.membership("alice", 0.0)
+
+    def test_publish(self) -> None:
+        """So have its device lists; one that came to nothing does not count."""
+        admission = Admission()
+        for _ in range(int(limits.PUBLISH_BURST)):
+            admission.publish("alice", 0.0)
+        self.refuse(RATE_LIMITED, admission.publish, "alice", 0.0, retry_after=361.0)
+        admission.publish("bob", 0.0)
+        admission.publish_undone("alice")
+        admission.publish("alice", 0.0)

@@ -371,7 +371,7 @@ class RateTests(RoomCase):
 
 
 class LogTests(RoomCase):
-    """Tests for `roomlog` and `extend`."""
+    """Tests for `roomlog`."""
 
     def test_roomlog(self) -> None:
         """A room's events as they were signed, and the certificates that they need, from any event on."""
@@ -404,6 +404,16 @@ class LogTests(RoomCase):
         self.assertEqual(2, bobs.ask(m.RoomLog(room="ops")).events)
         self.assertFailed(NOT_INVITED, carols.ask(m.RoomLog(room="ops")))
         self.assertFailed(NO_SUCH_ROOM, carols.ask(m.RoomLog(room="nowhere")))
+
+
+class ExtendTests(RoomCase):
+    """Tests for `extend`, at a server that was put back to an older state."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.restore()
+        self.parts = self.make_parts()
+        self.factory = self.listener()
 
     def lost(self, *acts: tuple[type[RoomEvent], Person]) -> tuple[m.Act, ...]:
         """Acts that this server has not heard of, as a client has them."""
@@ -445,6 +455,32 @@ class LogTests(RoomCase):
         made = (m.Act(signed=other.data, sig=other.sig),)
         self.assertFailed(BAD_EVENT, alices.ask(m.Extend(room="more", after=0, acts=made)))
         self.assertEqual(1, alices.ask(m.RoomLog(room="ops")).events)
+
+    def test_extend_at_the_first_epoch(self) -> None:
+        """A server that lost nothing takes nothing back, from nobody."""
+        self.writer.connection.execute("UPDATE meta SET first_epoch = epoch")
+        self.store = self.make_store()
+        self.parts = self.make_parts()
+        self.factory = self.listener()
+        alices, carols = self.member(self.alice, "ops"), self.member(self.carol)
+        for caller, who in ((alices, self.bob), (carols, self.carol)):
+            act = self.act_of(Join, who)
+            acts = (m.Act(signed=act.signed, sig=act.sig),)
+            self.assertFailed(STALE_LOG, caller.ask(m.Extend(room="ops", after=1, acts=acts)))
+        self.assertEqual(1, alices.ask(m.RoomLog(room="ops")).events)
+
+    def test_extend_counts_events(self) -> None:
+        """Each event that comes back counts as an act does; of those refused only the attempt."""
+        alices = self.member(self.alice, "ops")
+        topics = [self.rooms["ops"].do(ChangeTopic, self.alice, topic=b"%d" % number) for number in range(120)]
+        acts = tuple(m.Act(signed=one.data, sig=one.sig) for one in topics)
+        for _ in range(3):
+            self.assertFailed(STALE_LOG, alices.ask(m.Extend(room="ops", after=2, acts=acts)))
+        self.assertIsInstance(alices.ask(m.Extend(room="ops", after=1, acts=acts)), m.ExtendOk)
+        again = m.Extend(room="ops", after=121, acts=self.lost((Leave, self.alice)))
+        self.assertFailed(RATE_LIMITED, alices.ask(again), retry_after=51.0)  # 100 of burst, less 1 + 3 + 120
+        self.reactor.advance(51)
+        self.assertIsInstance(alices.ask(again), m.ExtendOk)
 
 
 class ListTests(RoomCase):

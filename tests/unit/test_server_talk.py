@@ -26,6 +26,7 @@ from securechat.errors import (
     MUTED,
     NO_SUCH_ROOM,
     NO_SUCH_USER,
+    NOT_INVITED,
     NOT_MEMBER,
     OUT_OF_TURN,
     SELF_MESSAGE,
@@ -572,6 +573,56 @@ class HistoryTests(TalkCase):
         self.assertEqual(([], False, 0, 0), self.page(carols))
         self.alices.ask(self.send_of(8, self.alice, self.bob, self.carol))
         self.assertEqual(([8], False, 8, 8), self.page(carols, after=0))
+
+    def test_put_out_and_back_in(self) -> None:
+        """Who was put out of a closed room hears nothing of it; back in, nothing from before that."""
+        self.perform(self.alices, ChangePolicy, self.alice, join="invite")
+        rcp = parse_header(self.send_of(8, self.alice, self.bob).package.hdr).rcp
+        self.bobs.ask(m.Read(room="ops", seq=3))
+        second = self.second_device(self.bob)
+        self.perform(self.alices, Kick, self.alice, self.bob)
+        self.alices.ask(self.send_of(8, self.alice))
+        for caller in (self.bobs, second):
+            self.assertEqual([], self.seqs(caller))
+            for request in (
+                m.History(room="ops"), m.History(room="ops", after=0), m.Audience(room="ops", rcp=rcp),
+                m.Online(room="ops"), m.Read(room="ops", seq=7),
+            ):  # fmt: skip
+                self.assertFailed(NOT_MEMBER, caller.ask(request))
+            self.assertFailed(NOT_INVITED, caller.ask(m.RoomLog(room="ops")))
+            self.assertEqual((), caller.ask(m.Sync(since={"ops": 3})).conversations)
+        self.perform(self.alices, Invite, self.alice, self.bob, dl=self.lists["bob"])
+        self.enter(self.bobs, self.bob, "ops")
+        for caller in (self.bobs, second):
+            for fields in ({}, {"after": 0}, {"before": 9}):
+                self.assertEqual(([], False, 0, 0), self.page(caller, **fields))
+        self.alices.ask(self.send_of(9, self.alice, self.bob))
+        self.assertEqual(([9], False, 9, 9), self.page(self.bobs, after=0))
+        self.assertEqual([[9], [9]], [self.seqs(caller) for caller in (self.bobs, second)])
+        late = self.again(self.bob, sync=False)
+        (state,) = late.ask(m.Sync(epoch=self.store.epoch, since={"ops": 3})).conversations
+        self.assertEqual((8, 8, 8), (state.first, state.read, state.start[0]))
+        self.assertEqual([9], self.seqs(late))
+
+    def test_other_identity_back_in(self) -> None:
+        """So it is for a new identity, in the place of the one that was there."""
+        self.perform(self.alices, ChangePolicy, self.alice, join="invite")
+        other = Person("bob", generation=2)
+        self.bobs.ask(
+            m.ResetIdentity(
+                password=self.login_of(self.bob, self.bobs).password,
+                keys=session_keys(other),
+                backup=m.Backup(version=1, blob=b"x"),
+            )
+        )
+        self.bobs.ask(m.Sync())
+        for request in (m.History(room="ops"), m.Online(room="ops"), m.Read(room="ops", seq=7)):
+            self.assertFailed(NOT_MEMBER, self.bobs.ask(request))
+        self.perform(self.alices, Invite, self.alice, other)
+        self.perform(self.bobs, Join, other)
+        self.assertEqual(([], False, 0, 0), self.page(after=0))
+        (state,) = self.bobs.ask(m.Sync(since={"ops": 3})).conversations
+        self.assertEqual((7, 7, 7), (state.first, state.read, state.start[0]))
 
     def test_audience(self) -> None:
         """The bytes behind the digest in a header, for those who are there."""

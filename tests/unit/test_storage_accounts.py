@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from securechat.crypto.identity import SignedCertificate, certify_device, verify_bundle
-from securechat.errors import BAD_INVITE, DAMAGED, INTERNAL, NAME_TAKEN, STALE_BACKUP, STALE_KEYS, STALE_LIST
+from securechat.crypto.identity import SignedCertificate, verify_bundle
+from securechat.errors import BAD_INVITE, BAD_KEYS, DAMAGED, INTERNAL, NAME_TAKEN, STALE_BACKUP, STALE_KEYS, STALE_LIST
 from securechat.storage.interface import Account, Backup, Session
 from tests.doubles import SRV, Person, StoreCase, device, kid, new_account, new_keys, new_message, person
 
@@ -182,6 +182,39 @@ class PublishTests(StoreCase):
         self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH, 2)), users=("bob",))
         self.do(self.store.append(self.said("alice", ["alice"], 2)))
 
+    def test_identity_or_device_of_before(self) -> None:
+        """A new identity is new to everybody, and so is its device: messages and logs name a device by its id."""
+        who = Person("alice", generation=2)
+        self.do(self.store.reset_identity("alice", new_keys("alice", generation=2), backup=Backup(1, b"x"), now=6))
+        for keys in (
+            new_keys("alice"),
+            new_keys("alice", devices=(7,)),
+            new_keys("alice", generation=3, devices=(7,), ik=who.ik),
+            replace(new_keys("alice", generation=3), devices=(device("alice"),)),
+            replace(new_keys("alice", generation=3), devices=(device("bob"),)),
+            new_keys("alice", generation=3, ik=person("bob").ik),
+        ):
+            verb = self.store.reset_identity("alice", keys, backup=Backup(1, b"x"), now=7)
+            self.assertRefused(BAD_KEYS, verb, why="a new identity has keys that nobody had before")
+        account = self.do(self.store.account("alice"))
+        assert account is not None
+        self.assertEqual(who.ik, account.ik)
+        self.do(self.store.reset_identity("alice", new_keys("alice", generation=3), backup=Backup(1, b"x"), now=7))
+
+    def test_device_of_before(self) -> None:
+        """A list takes no device back: neither one that was revoked, nor one of a former identity."""
+        why = "a device of this list was revoked, or had another identity"
+        self.do(self.store.publish("alice", new_keys("alice", 2, (1, 2)), backup=None, now=5))
+        self.do(self.store.publish("alice", new_keys("alice", 3, (2,)), backup=None, now=5))
+        again = new_keys("alice", 4, (1, 2))
+        self.assertRefused(BAD_KEYS, self.store.publish("alice", again, backup=None, now=5), why=why)
+        self.do(self.store.reset_identity("alice", new_keys("alice", generation=2), backup=Backup(1, b"x"), now=6))
+        for number in (1, 2):
+            keys = new_keys("alice", 2, (1, 2), generation=2)
+            keys = replace(keys, devices=(keys.devices[0], device("alice", number)))
+            self.assertRefused(BAD_KEYS, self.store.publish("alice", keys, backup=None, now=7), why=why)
+        self.do(self.store.publish("alice", new_keys("alice", 2, (1, 2), generation=2), backup=None, now=7))
+
     def test_user_who_does_not_exist(self) -> None:
         """A verb for a user nobody registered is the caller's mistake: logged, answered `internal`."""
         verb = self.store.publish("nobody", new_keys("nobody", 2), backup=None, now=5)
@@ -209,7 +242,7 @@ class PastTests(StoreCase):
         self.assertEqual([], self.past())
 
     def test_revoked(self) -> None:
-        """Devices that went come along, the newest first; one that comes back is no past one."""
+        """Devices that went come along, the newest first."""
         self.published(2, (1, 2, 3))
         self.published(3, (3,), 1, 2)
         who = person("alice")
@@ -238,18 +271,6 @@ class PastTests(StoreCase):
         self.do(self.store.publish("alice", keys, backup=None, now=5))
         verified = verify_bundle(self.do(self.store.keys(["alice"]))["alice"], srv=SRV, user="alice")
         self.assertEqual({who.dev(1), who.dev(2)}, set(verified.known))
-
-    def test_same_device_under_a_new_identity(self) -> None:
-        """A device key that a new identity certifies again is in force, not past."""
-        who = Person("alice", generation=2)
-        certificate = certify_device(
-            identity=who.identity, device=person("alice").device(), srv=SRV, user="alice", name="same", created=1
-        )
-        bundle = replace(who.bundle(), certs=(certificate,))
-        keys = new_keys("alice", generation=2, devices=(1,), keys=bundle)
-        keys = replace(keys, devices=(person("alice").dev(),))
-        self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"first"), now=6))
-        self.assertEqual([], self.past())
 
     def test_so_many(self) -> None:
         """No more come along than the limit: the newest."""

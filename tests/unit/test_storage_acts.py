@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from securechat.crypto.identity import SignedCertificate
+from securechat.crypto.identity import SignedCertificate, certify_device
 from securechat.crypto.roomlog import (
     Ban,
     ChangePolicy,
@@ -24,6 +24,7 @@ from securechat.crypto.roomlog import (
     Mute,
     RoomLog,
     SignedEvent,
+    sign_event,
 )
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import (
@@ -46,7 +47,7 @@ from securechat.errors import (
     TOO_MANY_ROOMS,
 )
 from securechat.storage.interface import Backup, Extension, LogPage, Placed
-from tests.cast import Person, Room, UnsignedRoom
+from tests.cast import NOW, Person, Room, UnsignedRoom, event
 from tests.doubles import SRV, StoreCase, gathered, long_id, new_keys, new_message, person, private_message
 
 BOTH = ["alice", "bob"]
@@ -499,6 +500,7 @@ class ExtendTests(StoreCase):
         self.rooms["ops"] = self.room = Room(alice, bob)
         for signed in self.room.events:
             self.do(self.store.act("ops", signed, wait=0.0, now=1))
+        self.restore()
 
     def extending(
         self,
@@ -507,8 +509,9 @@ class ExtendTests(StoreCase):
         after: int = 2,
         certs: Sequence[SignedCertificate] = (),
         room: str = "ops",
+        now: int = 1,
     ) -> Coroutine[Deferred[Any], Any, Extension]:
-        return self.store.extend(user, room, after, signed, certs, srv=SRV, now=1)
+        return self.store.extend(user, room, after, signed, certs, srv=SRV, now=now)
 
     def test_goes_on(self) -> None:
         """Lost events come back as they are, and take effect; then the log goes on behind them."""
@@ -518,9 +521,18 @@ class ExtendTests(StoreCase):
         self.assertEqual(["alice", "bob", "carol"], self.do(self.store.members("carol", "ops")))
         self.assertEqual(5, self.act(Kick, alice, bob).events)
 
+    def test_nothing_was_lost(self) -> None:
+        """A server that was never restored takes nothing back: that would be `act` without its limits."""
+        self.writer.connection.execute("UPDATE meta SET first_epoch = epoch")
+        self.store = self.make_store()
+        self.assertRefused(STALE_LOG, self.extending([self.room.draft(Join, carol)]), room="ops")
+        room = Room(alice, name="more")
+        self.assertRefused(STALE_LOG, self.extending(room.events, after=0, room="more"), room="more")
+
     def test_whole_room(self) -> None:
-        """A room that was lost altogether comes back."""
+        """A room that was lost altogether comes back, by one of those who are in it then."""
         room = Room(bob, alice, name="more")
+        self.assertRefused(NOT_MEMBER, self.extending(room.events, "carol", after=0, room="more"), room="more")
         self.do(self.extending(room.events, after=0, room="more"))
         self.assertEqual(BOTH, self.do(self.store.members("alice", "more")))
 
@@ -566,6 +578,24 @@ class ExtendTests(StoreCase):
         self.do(self.store.publish("alice", new_keys("alice", 2, revoked=(alice.dev(2),)), backup=None, now=1))
         self.assertEqual((certificate,), self.do(self.store.keys(["alice"]))["alice"].past)
 
+    def test_lost_device_is_listed_again(self) -> None:
+        """A device that came back so may stand in the next list."""
+        lost = [self.room.do(ChangeTopic, alice, device=2, topic=b"x")]
+        self.do(self.extending(lost, certs=[alice.certificate(2)]))
+        self.do(self.store.publish("alice", new_keys("alice", 2, (1, 2)), backup=None, now=1))
+
+    def test_device_of_a_former_identity(self) -> None:
+        """A device id means one identity: a certificate that gives it another is not believed."""
+        other = Person("alice", generation=2)
+        keys = new_keys("alice", generation=2)
+        self.do(self.store.reset_identity("alice", keys, backup=Backup(1, b"x"), now=1))
+        lost = sign_event(alice.device(), event(self.room.log, Join, other, dev=alice.dev()))
+        certificate = certify_device(
+            identity=other.identity, device=alice.device(), srv=SRV, user="alice", name="same", created=1
+        )
+        verb = self.extending([lost], "bob", certs=[certificate])
+        self.assertRefused(BAD_EVENT, verb, why="a device of alice had another identity")
+
     def test_bad_certificate(self) -> None:
         """A certificate that does not check out vouches for nothing."""
         lost = [self.room.do(ChangeTopic, alice, device=2, topic=b"x")]
@@ -595,16 +625,44 @@ class ExtendTests(StoreCase):
         self.assertRefused(NO_SUCH_USER, self.extending([self.room.draft(Invite, alice, nobody)]), user="nobody")
 
     def test_for_members(self) -> None:
-        """Only a member of the room, before or after, brings events back."""
-        lost = [self.room.draft(ChangeTopic, alice, topic=b"x")]
-        self.assertRefused(NOT_MEMBER, self.extending(lost, "carol"), room="ops")
-        self.do(self.extending([self.room.do(Join, carol)], "carol"))
+        """Only who is in the room as it is here brings events back: one's own join makes nobody that."""
+        join = self.room.draft(Join, carol)
+        for lost in (join, self.room.draft(ChangeTopic, alice, topic=b"x")):
+            self.assertRefused(NOT_MEMBER, self.extending([lost], "carol"), room="ops")
+        self.do(self.extending([self.room.take(join)]))
         self.do(self.extending([self.room.do(Leave, carol)], "carol", after=3))
 
     def test_room_full(self) -> None:
         """The limit of members holds."""
         self.store = self.make_store(max_members=2)
         self.assertRefused(ROOM_FULL, self.extending([self.room.do(Join, carol)]), room="ops", limit=2)
+
+    def test_too_many_rooms(self) -> None:
+        """So does that of rooms, for all who enter."""
+        self.store = self.make_store(max_rooms=1)
+        why = "alice would be in more than 1 rooms"
+        room = Room(bob, alice, name="more")
+        self.do(self.store.act("ops", self.room.do(Leave, bob), wait=0.0, now=1))
+        self.assertRefused(BAD_EVENT, self.extending(room.events, "bob", after=0, room="more"), why=why)
+        self.do(self.extending(room.events[:1], "bob", after=0, room="more"))
+
+    def test_list_far_ahead(self) -> None:
+        """A list newer than the stored one may be lost; one far ahead never was, and would make all later ones old."""
+        digest = "0" * 64
+        for kind, author, whom in ((Join, carol, None), (Invite, alice, carol)):
+            lost = [self.room.draft(kind, author, whom, dl=(102, digest))]
+            why = "it names a device list of carol far ahead of the newest"
+            self.assertRefused(BAD_EVENT, self.extending(lost), why=why)
+        made = Room(alice, name="more", dl=(2**53 - 1, digest))
+        why = "it names a device list of alice far ahead of the newest"
+        self.assertRefused(BAD_EVENT, self.extending(made.events, after=0, room="more"), why=why)
+        self.do(self.extending([self.room.do(Join, carol, dl=(101, digest))]))
+
+    def test_ban_by_the_clock_here(self) -> None:
+        """A timed ban lasts by this server's clock, whatever the author's says."""
+        lost = [self.room.do(Ban, alice, carol, until=NOW + 1), self.room.do(Join, carol, at=NOW + 2)]
+        self.assertRefused(BANNED, self.extending(lost, now=NOW), user="carol", room="ops")
+        self.do(self.extending(lost, now=NOW + 1))
 
     def test_first_event_is_none(self) -> None:
         """A room that is not there begins with the event that makes it."""

@@ -117,15 +117,6 @@ class ListTests(StoreCase):
         self.assertEqual([RoomSummary("ops", 1, True)], self.do(self.store.rooms("alice")))
         self.assertEqual([RoomSummary("ops", 1, False)], self.do(self.store.rooms("bob")))
 
-    def test_back_to_an_identity(self) -> None:
-        """An identity that an account takes again is where it was before, and is counted once."""
-        self.gather("alice", "bob")
-        for generation in (2, 1):
-            keys = new_keys("bob", generation=generation)
-            self.do(self.store.reset_identity("bob", keys, backup=Backup(1, b"x"), now=1))
-        self.assertEqual(["alice", "bob"], self.do(self.store.members("bob", "ops")))
-        self.assertEqual([RoomSummary("ops", 2, True)], self.do(self.store.rooms("bob")))
-
 
 class StartTests(StoreCase):
     """Tests for the place from which a reader goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ async def _enter(core: ChatCore, label: str) -> None:
 
 
 async def _look(core: ChatCore, room: str) -> Conversation:
-    return await core.book.look(room, lambda events: _progress(core, room, events))
+    return await core.look(room, lambda events: _progress(core, room, events))
 
 
 def _progress(core: ChatCore, room: str, events: int) -> None:
@@ -100,7 +101,7 @@ async def _join(core: ChatCore, found: Conversation) -> None:
     with core.entering(found.room):
         if log.role(author.user, author.ik) is not Role.NONE:  # another device of this account, a moment ago
             raise InvalidKey(f"you are in {found.room} already by its log, and the server did not say so. Try again")
-        await core.enter_room(found, await core.act(found, acts.join(author)))
+        found = await core.enter_room(found, await core.act(found, acts.join(author)))
     who = f"{len(log.members)} members" if len(log.members) > 1 else "you alone"
     core.answer(
         f"You are in {found.label}, {_kind(found)}. ({who})",
@@ -123,7 +124,7 @@ async def _make(core: ChatCore, room: str, *, private: bool) -> None:
     with core.entering(room):
         done = await core.act(made, make)
         core.conversations.names.pop(room, None)  # by its maker's own word the name means this room from now on
-        await core.enter_room(made, done)
+        made = await core.enter_room(made, done)
     core.answer(f"You made {made.label}, {_kind(made)}. What you type goes there, sealed for its members.")
     if private:
         core.answer("Let others in with /invite NAME.")
@@ -244,16 +245,23 @@ async def do_members(core: ChatCore, name: str = "") -> None:
     reply: m.OnlineOk = await core.request(m.Online(room=conversation.room))
     conversation.online = set(reply.users)
     core.answer(f"{conversation.label} is {_kind(conversation)}.")
+    muted, banned = _in_force(core, log.mutes), _in_force(core, log.bans)
     for user, member in sorted(log.members.items(), key=lambda item: (-item[1].role, item[0])):
         notes = [member.role.label, "online" if user in conversation.online or user == core.user else "offline"]
         notes += _marks(core, user, member.ik)
-        if user in log.mutes:
+        if user in muted:
             notes.append("muted")
         core.answer(f"{user} ({', '.join(notes)})")
     for user, by in sorted((user, by) for user, named in log.invites.items() for by in named.values()):
         core.answer(f"{user} (invited by {by})")
-    if log.bans:
-        core.answer(f"Banned: {', '.join(sorted(log.bans))}")
+    if banned:
+        core.answer(f"Banned: {', '.join(banned)}")
+
+
+def _in_force(core: ChatCore, until: Mapping[str, int]) -> list[str]:
+    """Those whose ban or mute has not lapsed by now, in order; 0 never does."""
+    now = core.now_ms()
+    return sorted(user for user, end in until.items() if not end or now < end)
 
 
 def _marks(core: ChatCore, user: str, ik: bytes) -> list[str]:
@@ -391,10 +399,13 @@ async def do_continue(core: ChatCore, name: str) -> Exit | None:
             raise room_missing(core, label)
         conversation = known
     if conversation.broken:
+        await core.look_again(conversation)
+    if conversation.broken:
         core.answer(f"{conversation.title} cannot go on: {'; '.join(conversation.stopped)}.")
         return Exit.UNTRUSTED
     for reason in conversation.stopped:
         core.answer(f"You go on although: {reason}.")
+    waits = core.outbox is not None and any(e.where == conversation.title for e in core.outbox.pending())
     await core.go_on(conversation)
-    core.answer(f"What waited for {conversation.title} is sent.")
+    core.answer(f"What waited for {conversation.title} is tried again." if waits else f"{conversation.title} goes on.")
     return None

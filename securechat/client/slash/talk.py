@@ -50,7 +50,9 @@ async def _post(core: ChatCore, where: str, text: str) -> Exit:
     if "\x00" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
         raise Mistyped("This text has characters in it that are no text. Nothing was sent.")
     assert core.outbox is not None
-    entry = await core.outbox.put(where, text, _readers_seen(core, where))
+    room = None if where.startswith("@") else core.conversations.labelled(where)
+    seen = None if room is None else room.readers_known()
+    entry = await core.outbox.put(where, text, seen, "" if room is None else room.id)
     core.status_changed()
     waiting = watched(entry.done)
     if not core.view.interactive:
@@ -63,14 +65,6 @@ async def _post(core: ChatCore, where: str, text: str) -> Exit:
     if status is Exit.OK and core.inbox is not None:
         await core.inbox.shown()
     return status
-
-
-def _readers_seen(core: ChatCore, where: str) -> tuple[str, ...] | None:
-    """Who is in a private room as this is typed: nobody else shall read it without a word of its author."""
-    conversation = None if where.startswith("@") else core.conversations.labelled(where)
-    if conversation is None or conversation.log is None or not conversation.private:
-        return None
-    return tuple(conversation.log.members)
 
 
 async def do_history(core: ChatCore, *arguments: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 
 from securechat.crypto.identity import SignedBundle
-from securechat.errors import DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
+from securechat.errors import BAD_KEYS, DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
 from securechat.storage.queries import devices, sessions
 from securechat.storage.queries.common import Cursor, account_id, marks
@@ -70,6 +70,8 @@ def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Ba
     version, ik = cursor.fetchone()
     if new.version != version + 1 or new.ik != ik:
         raise Refused(STALE_LIST, version=version)
+    if devices.named_otherwise(cursor, account, new.devices, new.ik):
+        raise Refused(BAD_KEYS, why="a device of this list was revoked, or had another identity")
     if backup is not None:
         _put_newer_backup(cursor, at_rest, user, account, backup)
     _put_keys(cursor, at_rest, account, new, now)
@@ -83,13 +85,15 @@ def publish(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Ba
 def reset_identity(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, backup: Backup, now: int) -> None:
     """See `ChatStore.reset_identity`."""
     account = account_id(cursor, user)
-    _count_memberships(cursor, account, -1)
+    # Messages and logs name devices by id, and clients never take an identity back that they saw replaced.
+    if devices.seen(cursor, new.devices, new.ik):
+        raise Refused(BAD_KEYS, why="a new identity has keys that nobody had before")
+    _count_out(cursor, account)
     _put_keys(cursor, at_rest, account, new, now)
     cursor.execute(
         "UPDATE account SET ik = ?, backup_version = ?, backup_dek = ?, backup = ? WHERE id = ?",
         (new.ik, backup.version, *_sealed(at_rest, user, backup), account),
     )
-    _count_memberships(cursor, account, +1)  # there are some only where the account had this identity before
     cursor.execute("DELETE FROM session WHERE account_id = ?", (account,))
 
 
@@ -154,12 +158,12 @@ def _digest(keys: SignedBundle) -> bytes:
     return hashlib.sha256(keys.list).digest()
 
 
-def _count_memberships(cursor: Cursor, account: int, change: int) -> None:
-    """Counts an account's present identity in or out, wherever it is a member."""
+def _count_out(cursor: Cursor, account: int) -> None:
+    """Counts an account's present identity out, wherever it is a member."""
     cursor.execute(
-        "UPDATE conversation SET members = members + ? WHERE id IN (SELECT m.conversation_id FROM member m"
+        "UPDATE conversation SET members = members - 1 WHERE id IN (SELECT m.conversation_id FROM member m"
         " JOIN account a ON a.id = m.account_id WHERE a.id = ? AND m.ik = a.ik)",
-        (change, account),
+        (account,),
     )
 
 

@@ -27,11 +27,12 @@ from securechat.errors import (
 )
 from securechat.storage.interface import Extension, Place, Placed
 from securechat.storage.queries import devices
-from securechat.storage.queries.common import Cursor, transcript_at
+from securechat.storage.queries.common import Cursor, account_id, transcript_at
 from securechat.storage.queries.roomlogs import Room, create, find, put, replayed, signer
 from securechat.storage.queries.sealing import AtRest
 
 _NOT_THE_NEXT: Final = frozenset({OLD_HEAD, STALE_OWN, STALE_CTL})
+_LISTS_LOST: Final = 100  # device lists of one account that may be lost: who relied on one refuses all before it
 
 
 class Limits(NamedTuple):
@@ -195,18 +196,21 @@ def _known(
     cursor: Cursor, who: tuple[str, str, bytes], given: dict[tuple[str, str, bytes], tuple[Device, SignedCertificate]]
 ) -> tuple[Device, SignedCertificate]:
     """A device that may be believed, and its certificate. Raises Refused."""
-    user, _, ik = who
-    cursor.execute("SELECT ik FROM account WHERE name = ?", (user,))
+    user, dev, ik = who
+    cursor.execute("SELECT id, ik FROM account WHERE name = ?", (user,))
     row = cursor.fetchone()
     if row is None:
         raise Refused(NO_SUCH_USER, user=user)
+    account, present = row
     stored = devices.certificate(cursor, *who)
-    if row[0] != ik or (stored is not None and stored[0] == devices.PAST):
+    if present != ik or (stored is not None and stored[0] == devices.PAST):
         raise Refused(BAD_EVENT, why=f"{user} has another identity, or has revoked this device")
     if stored is not None:
         return device_of(stored[1]), stored[1]
     if who not in given:
         raise Refused(BAD_EVENT, why=f"the certificate of a device of {user} is not known")
+    if devices.named_otherwise(cursor, account, [dev], ik):
+        raise Refused(BAD_EVENT, why=f"a device of {user} had another identity")
     return given[who]
 
 
@@ -218,7 +222,7 @@ def extend(
     after: int,
     acts: Sequence[SignedEvent],
     vouched: Vouched,
-    max_members: int,
+    limits: Limits,
     now: int,
 ) -> Extension:
     """See `ChatStore.extend`."""
@@ -231,27 +235,49 @@ def extend(
         found = create(cursor, room, acts[0], now)
     else:
         log = replayed(cursor, at_rest, room, found)
+        _check_member(cursor, log, user, room)
     at_rest.logs.drop(found.row)
-    cursor.execute("SELECT ik FROM account WHERE name = ?", (user,))
-    (ik,) = cursor.fetchone()
-    member = bool(log.role(user, ik))
     devices.put_unlisted(cursor, vouched.new)
     for signed in acts:
-        _check_account(cursor, signed.event)
+        event = signed.event
+        _check_list_lost(cursor, event)
         try:
+            log.check(signed)
+            if isinstance(event, Join):
+                _check_ban(log, event, now)
             put(cursor, at_rest, found, log, signed)
         except Refused as refusal:
             raise Refused(STALE_LOG, room=room) if refusal.code in _NOT_THE_NEXT else refusal from None
-    if not member and not log.role(user, ik):
-        raise Refused(NOT_MEMBER, room=room)
-    if len(log.members) > max_members:
-        raise Refused(ROOM_FULL, room=room, limit=max_members)
+    if not after:
+        _check_member(cursor, log, user, room)
+    if len(log.members) > limits.members:
+        raise Refused(ROOM_FULL, room=room, limit=limits.members)
+    _check_rooms(cursor, acts, limits.rooms)
     at_rest.logs.put(found.row, log, log.count)
     return Extension(found.id, after + 1, found.last, vouched.certs)
 
 
-def _check_account(cursor: Cursor, event: AnyEvent) -> None:
-    """Whether there is an account of whom an event is about; that of its author was looked for before."""
-    cursor.execute("SELECT 1 FROM account WHERE name = ?", (event.subject,))
-    if cursor.fetchone() is None:
-        raise Refused(NO_SUCH_USER, user=event.subject)
+def _check_member(cursor: Cursor, log: RoomLog, user: str, room: str) -> None:
+    """Whether somebody, as who they are now, is in a room by its log. Raises Refused: `not_member`."""
+    cursor.execute("SELECT ik FROM account WHERE name = ?", (user,))
+    (ik,) = cursor.fetchone()
+    if not log.role(user, ik):
+        raise Refused(NOT_MEMBER, room=room)
+
+
+def _check_list_lost(cursor: Cursor, event: AnyEvent) -> None:
+    """Whether there is an account of whom an event is about, and the device list it names may have been there."""
+    user = event.subject
+    cursor.execute("SELECT version FROM account WHERE name = ?", (user,))
+    row = cursor.fetchone()
+    if row is None:
+        raise Refused(NO_SUCH_USER, user=user)
+    if isinstance(event, (Create, Join, Invite)) and event.dl[0] > row[0] + _LISTS_LOST:
+        raise Refused(BAD_EVENT, why=f"it names a device list of {user} far ahead of the newest")
+
+
+def _check_rooms(cursor: Cursor, acts: Sequence[SignedEvent], limit: int) -> None:
+    """Whether those who entered by these events are in more rooms than one may be. Raises Refused: `bad_event`."""
+    for user in {signed.event.by for signed in acts if isinstance(signed.event, (Create, Join))}:
+        if _rooms_of(cursor, account_id(cursor, user)) > limit:
+            raise Refused(BAD_EVENT, why=f"{user} would be in more than {limit} rooms")

@@ -52,6 +52,23 @@ def past(cursor: Cursor, users: Sequence[str], limit: int) -> dict[str, list[Sig
     return found
 
 
+def named_otherwise(cursor: Cursor, account: int, devices: Iterable[str], ik: bytes) -> bool:
+    """Whether the account had one of these devices under another identity, or has revoked it: its id means that one."""
+    ids = [bytes.fromhex(device) for device in devices]
+    cursor.execute(
+        f"SELECT 1 FROM device WHERE account_id = ? AND id IN ({marks(ids)}) AND (ik <> ? OR standing = ?) LIMIT 1",
+        (account, *ids, ik, PAST),
+    )
+    return cursor.fetchone() is not None
+
+
+def seen(cursor: Cursor, devices: Iterable[str], ik: bytes) -> bool:
+    """Whether any account had one of these devices, or this identity. Walks all devices: for what is rare."""
+    ids = [bytes.fromhex(device) for device in devices]
+    cursor.execute(f"SELECT 1 FROM device WHERE ik = ? OR id IN ({marks(ids)}) LIMIT 1", (ik, *ids))
+    return cursor.fetchone() is not None
+
+
 def certificate(cursor: Cursor, user: str, device: str, ik: bytes) -> tuple[str, SignedCertificate] | None:
     """The standing and the certificate of a device of that identity; None where it is not known."""
     cursor.execute(
