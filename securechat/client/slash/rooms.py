@@ -76,7 +76,7 @@ async def _enter(core: ChatCore, label: str) -> None:
 
 
 async def _look(core: ChatCore, room: str) -> Conversation:
-    return await core.look(room, lambda events: _progress(core, room, events))
+    return await core.lobby.look(room, lambda events: _progress(core, room, events))
 
 
 def _progress(core: ChatCore, room: str, events: int) -> None:
@@ -98,10 +98,10 @@ def _check_same(found: Conversation, room: str, piece: str, known: str | None) -
 async def _join(core: ChatCore, found: Conversation) -> None:
     author, log = author_of(core), found.log
     assert log is not None
-    with core.entering(found.room):
+    with core.lobby.entering(found.room):
         if log.role(author.user, author.ik) is not Role.NONE:  # another device of this account, a moment ago
             raise InvalidKey(f"you are in {found.room} already by its log, and the server did not say so. Try again")
-        found = await core.enter_room(found, await core.act(found, acts.join(author)))
+        found = await core.lobby.enter_room(found, await core.lobby.act(found, acts.join(author)))
     who = f"{len(log.members)} members" if len(log.members) > 1 else "you alone"
     core.answer(
         f"You are in {found.label}, {_kind(found)}. ({who})",
@@ -121,10 +121,10 @@ async def _join(core: ChatCore, found: Conversation) -> None:
 async def _make(core: ChatCore, room: str, *, private: bool) -> None:
     made = Conversation(room)
     make = acts.create(author_of(core), room, secrets.token_bytes(SALT_BYTES), private=private)
-    with core.entering(room):
-        done = await core.act(made, make)
+    with core.lobby.entering(room):
+        done = await core.lobby.act(made, make)
         core.conversations.names.pop(room, None)  # by its maker's own word the name means this room from now on
-        made = await core.enter_room(made, done)
+        made = await core.lobby.enter_room(made, done)
     core.answer(f"You made {made.label}, {_kind(made)}. What you type goes there, sealed for its members.")
     if private:
         core.answer("Let others in with /invite NAME.")
@@ -175,7 +175,7 @@ async def do_leave(core: ChatCore, name: str = "") -> None:
     if conversation is None:
         await _decline(core, label)
         return
-    await core.act(conversation, acts.leave(author_of(core)))
+    await core.lobby.act(conversation, acts.leave(author_of(core)))
     core.conversations.drop(conversation.room)
     core.status_changed()
     now = f" {core.conversations.active} is active now." if core.conversations.active else ""
@@ -190,7 +190,7 @@ async def _decline(core: ChatCore, label: str) -> None:
         raise room_missing(core, label) from None
     if found.log is None or author.ik not in found.log.invites.get(author.user, {}):
         raise room_missing(core, label)
-    await core.act(found, acts.leave(author))
+    await core.lobby.act(found, acts.leave(author))
     core.answer(f"You declined the invitation to {label}.")
 
 
@@ -280,7 +280,7 @@ def _marks(core: ChatCore, user: str, ik: bytes) -> list[str]:
 
 
 async def _act(core: ChatCore, make: acts.Make) -> None:
-    await core.act(room_meant(core, ""), make)
+    await core.lobby.act(room_meant(core, ""), make)
 
 
 async def do_invite(core: ChatCore, name: str = "", room: str = "") -> None:
@@ -297,7 +297,7 @@ async def do_invite(core: ChatCore, name: str = "", room: str = "") -> None:
             f"the identity of {user} changed: compare with /safety {user}, then /trust {user}, then invite"
         )
     make = acts.invite(author_of(core), user, keys.ik, (keys.version, keys.digest))
-    await core.act(conversation, make)
+    await core.lobby.act(conversation, make)
     core.answer(f"{user} is invited to {conversation.label}: they type /accept {conversation.room}")
 
 
@@ -364,7 +364,7 @@ async def do_topic(core: ChatCore, text: str = "") -> None:
     """Shows or sets what the active room is about."""
     conversation = room_meant(core, "")
     if text:
-        await core.act(conversation, acts.topic(author_of(core), text))
+        await core.lobby.act(conversation, acts.topic(author_of(core), text))
     elif conversation.log is not None:
         core.answer(conversation.log.topic or f"{conversation.label} has no topic. /topic TEXT sets one.")
 
@@ -375,7 +375,7 @@ async def do_policy(core: ChatCore, name: str = "", value: str = "") -> None:
     log = conversation.log
     assert log is not None
     if name:
-        await core.act(conversation, acts.policy(author_of(core), name.lower(), value.lower()))
+        await core.lobby.act(conversation, acts.policy(author_of(core), name.lower(), value.lower()))
         return
     core.answer(
         f"{conversation.label}: {_kind(conversation)}.",
@@ -399,13 +399,13 @@ async def do_continue(core: ChatCore, name: str) -> Exit | None:
             raise room_missing(core, label)
         conversation = known
     if conversation.broken:
-        await core.look_again(conversation)
+        await core.lobby.look_again(conversation)
     if conversation.broken:
         core.answer(f"{conversation.title} cannot go on: {'; '.join(conversation.stopped)}.")
         return Exit.UNTRUSTED
     for reason in conversation.stopped:
         core.answer(f"You go on although: {reason}.")
     waits = core.outbox is not None and any(e.where == conversation.title for e in core.outbox.pending())
-    await core.go_on(conversation)
+    await core.lobby.go_on(conversation)
     core.answer(f"What waited for {conversation.title} is tried again." if waits else f"{conversation.title} goes on.")
     return None
