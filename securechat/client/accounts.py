@@ -30,7 +30,6 @@ from securechat.crypto.identity import (
     AccountKeys,
     SignedBundle,
     certify_device,
-    device_of,
     login_proof,
     sign_device_list,
     verify_bundle,
@@ -40,10 +39,8 @@ from securechat.crypto.trust import Pin
 from securechat.errors import (
     BAD_LOGIN,
     BUSY,
-    DAMAGED,
     FULL,
     INTERNAL,
-    NO_BACKUP,
     RATE_LIMITED,
     TOO_MANY_DEVICES,
     TRY_AGAIN,
@@ -59,7 +56,7 @@ from securechat.wire import messages as m
 T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
 _PASSING: Final = frozenset({BUSY, FULL, INTERNAL, RATE_LIMITED, TRY_AGAIN})
-_MOST_VERSION: Final = 2**53 - 1
+MOST_VERSION: Final = 2**53 - 1
 _BACKUP_PINS: Final = 1000  # each takes 250 bytes of the backup and more
 _BACKUP_KEY: Final = 2600  # bytes that an RSA key takes of it
 _BACKUP_REST: Final = 8192  # and all but pins and keys, with the padding
@@ -258,11 +255,11 @@ async def _register(
     stretched, rsa = await shop.run(stretch, password, secrets.token_bytes(SALT_BYTES)), await shop.forge.take()
     identity = p.new_ed25519()
     keys = ks.ProfileKeys(p.new_ed25519(), (rsa,), p.ed25519_public(identity))
-    bundle = _next_list(profile, identity, keys, None, shop.now_ms())
+    bundle = next_list(profile, identity, keys, None, shop.now_ms())
     account_secrets = sealed_backup.AccountSecrets(identity, (rsa,), 1, {})
-    blob = _seal_backup(stretched.backup_key(), account_secrets, profile, 1)
+    blob = seal_backup(stretched.backup_key(), account_secrets, profile, 1)
     data_key = secrets.token_bytes(ks.DATA_KEY_BYTES)
-    keystore = _new_keystore(profile, keys, data_key, stretched)
+    keystore = new_keystore(profile, keys, data_key, stretched)
     profile.write_pending(keystore)
     proof = prove(protocol, keys, profile.user)
     try:
@@ -281,7 +278,7 @@ async def _register(
         profile.drop_pending()
         raise
     profile.write_keystore(keystore)
-    return await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+    return await open_account(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
 
 
 # --- login ------------------------------------------------------------------------------------------------------------
@@ -330,7 +327,7 @@ async def _login_with(
         return await _enrol(shop, protocol, profile, lock, stretched, own, reply, data_key)
     keystore = keystore.with_only(slot)
     profile.write_keystore(keystore)
-    account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+    account = await open_account(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
     try:
         await _catch_up_keys(shop, protocol, account, stretched)
         await _refresh_backup(shop, protocol, account, stretched)
@@ -352,11 +349,11 @@ async def _refresh_backup(
         return
     try:
         stored = (await protocol.request(m.BackupRequest())).backup
-        opened = await _open_backup(shop, profile, stretched.backup_key(), stored)
+        opened = await open_backup(shop, profile, stretched.backup_key(), stored)
         account.records = await _restore_pins(account.store, records, opened.pins)
-        if account.backup_version <= stored.version < _MOST_VERSION:  # else it is older than the server said
-            newer = _with_pins(opened, records, max(opened.list_version, account.own.version))
-            blob = _seal_backup(stretched.backup_key(), newer, profile, stored.version + 1)
+        if account.backup_version <= stored.version < MOST_VERSION:  # else it is older than the server said
+            newer = with_pins(opened, records, max(opened.list_version, account.own.version))
+            blob = seal_backup(stretched.backup_key(), newer, profile, stored.version + 1)
             await protocol.request(m.BackupRequest(backup=m.Backup(version=stored.version + 1, blob=blob)))
             await account.note_backup(stored.version + 1)
             await account.store.write([("meta", "pins_backed", _digest_of_pins(account.records))])
@@ -377,7 +374,7 @@ async def _restore_pins(store: LocalStore, records: Records, backed: Mapping[str
     return {**records, "pin": pins | lacking}
 
 
-def _with_pins(
+def with_pins(
     opened: sealed_backup.AccountSecrets, records: Records, list_version: int
 ) -> sealed_backup.AccountSecrets:
     """A backup's contents with what is known here put to what it knows, as far as it takes that: the dearest first."""
@@ -446,13 +443,13 @@ async def _enrol(
             shop, protocol, profile, stretched, own, reply, not_older
         )
         records = await _restore_pins(store, records, account_secrets.pins)  # first: a kill must not lose them
-        newer = _with_pins(account_secrets, records, own.version + 1)
+        newer = with_pins(account_secrets, records, own.version + 1)
     finally:
         store.close()
     keys = ks.ProfileKeys(p.new_ed25519(), account_secrets.rsa_keys, own.ik)
-    bundle = _next_list(profile, account_secrets.identity, keys, own, shop.now_ms())
-    backup = m.Backup(version=version + 1, blob=_seal_backup(key, newer, profile, version + 1, by_code=by_code))
-    keystore = _new_keystore(profile, keys, data_key, stretched)
+    bundle = next_list(profile, account_secrets.identity, keys, own, shop.now_ms())
+    backup = m.Backup(version=version + 1, blob=seal_backup(key, newer, profile, version + 1, by_code=by_code))
+    keystore = new_keystore(profile, keys, data_key, stretched)
     profile.write_pending(keystore)
     proof = prove(protocol, keys, profile.user)
     published = await protocol.request(
@@ -462,7 +459,7 @@ async def _enrol(
     opened = m.LoginOk(
         user=profile.user, token=reply.token, keys=published.keys, backup_version=published.backup_version
     )
-    account = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, opened)
+    account = await open_account(shop, profile, lock, keystore, data_key, keys, stretched.salt, opened)
     return replace(account, fresh=True)
 
 
@@ -477,8 +474,8 @@ async def _restored(
 ) -> tuple[sealed_backup.AccountSecrets, bytes, bool, int]:
     """`_fetch_backup` of an account that is these keys. Raises KeysOutOfReach, OlderState, Refused."""
     try:
-        fetched = await _fetch_backup(shop, protocol, profile, stretched, check_version)
-        _check_restored(fetched[0], own)
+        fetched = await fetch_backup(shop, protocol, profile, stretched, check_version)
+        check_restored(fetched[0], own)
     except OlderState:
         raise  # nobody should start over for that
     except (WrongSecret, Refused, InvalidKey) as error:
@@ -504,7 +501,7 @@ def _check_not_older(profile: Profile, records: Records, own: AccountKeys, backu
         )
 
 
-def _check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountKeys) -> None:
+def check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountKeys) -> None:
     if p.ed25519_public(account_secrets.identity) != own.ik:
         raise InvalidKey("the server has another identity for this account than the backup")
     if own.version < account_secrets.list_version:
@@ -513,7 +510,7 @@ def _check_restored(account_secrets: sealed_backup.AccountSecrets, own: AccountK
         raise InvalidKey("the backup lacks the account's present key")
 
 
-async def _fetch_backup(
+async def fetch_backup(
     shop: Workshop,
     protocol: ChatClientProtocol,
     profile: Profile,
@@ -527,7 +524,7 @@ async def _fetch_backup(
     """
     stored = (await protocol.request(m.BackupRequest())).backup
     check_version(stored.version)
-    if stored.version >= _MOST_VERSION:
+    if stored.version >= MOST_VERSION:
         raise WrongSecret("the backup has a number that no other can follow")
     by_code = sealed_backup.needs_code(stored.blob)
     key = stretched.backup_key()
@@ -536,11 +533,11 @@ async def _fetch_backup(
         if not typed:
             raise WrongSecret("the backup lies under a recovery code, and none was given")
         key = sealed_backup.code_key(sealed_backup.parse_code(typed))
-    opened = await _open_backup(shop, profile, key, stored)
+    opened = await open_backup(shop, profile, key, stored)
     return opened, key, by_code, stored.version
 
 
-async def _open_backup(shop: Workshop, profile: Profile, key: bytes, stored: m.Backup) -> sealed_backup.AccountSecrets:
+async def open_backup(shop: Workshop, profile: Profile, key: bytes, stored: m.Backup) -> sealed_backup.AccountSecrets:
     """Opens a backup in a thread: an RSA key that comes from elsewhere is checked for 0.15 s. Raises WrongSecret."""
     work = partial(
         sealed_backup.open_backup, key, stored.blob, srv=profile.srv, user=profile.user, version=stored.version
@@ -549,7 +546,7 @@ async def _open_backup(shop: Workshop, profile: Profile, key: bytes, stored: m.B
     return opened
 
 
-async def _open(
+async def open_account(
     shop: Workshop,
     profile: Profile,
     lock: int,
@@ -578,148 +575,7 @@ async def _open_store(shop: Workshop, profile: Profile, data_key: bytes) -> tupl
         raise
 
 
-# --- while logged in --------------------------------------------------------------------------------------------------
-
-
-async def change_password(
-    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, old: str, new: str
-) -> bool:
-    """A new password for the account, its keystore and its backup.
-
-    The keystore gets the new slot first and loses the old one at the next login: a crash anywhere in between leaves
-    one of the two passwords working for both. After a change that got no answer there is no place for a third.
-
-    Returns:
-        Whether the backup is of use afterwards: not if it was none before.
-
-    Raises:
-        WrongPassword: `old` is not the present one.
-        Unsettled: an earlier change got no answer.
-        Refused: the server's answer; all is as before.
-    """
-    profile, earlier = account.profile, account.keystore
-    if earlier.slots[-1].salt != account.salt:
-        raise Unsettled(profile.user)
-    before = await shop.run(stretch, old, account.salt)
-    _check_typed(account, before)
-    after = await shop.run(stretch, new, secrets.token_bytes(SALT_BYTES))
-    fresh, backed = await _resealed_backup(shop, protocol, profile, before, after)
-    account.keystore = earlier.with_slot(_slot(profile, account.data_key, after))
-    profile.write_keystore(account.keystore)
-    try:
-        await protocol.request(
-            m.Passwd(
-                password=before.auth_token(profile.srv, profile.user),
-                new_password=after.auth_token(profile.srv, profile.user),
-                new_salt=after.salt,
-                backup=fresh,
-            )
-        )
-    except Refused:
-        account.keystore = earlier
-        profile.write_keystore(earlier)
-        raise
-    account.salt = after.salt
-    if fresh is not None:
-        await account.note_backup(fresh.version)
-    return backed
-
-
-async def _resealed_backup(
-    shop: Workshop, protocol: ChatClientProtocol, profile: Profile, before: Stretched, after: Stretched
-) -> tuple[m.Backup | None, bool]:
-    """The backup under a new password, where it lies under one; and whether there is one that is of use."""
-    try:
-        stored = (await protocol.request(m.BackupRequest())).backup
-        if sealed_backup.needs_code(stored.blob):
-            return None, True
-        opened = await _open_backup(shop, profile, before.backup_key(), stored)
-    except WrongSecret:
-        return None, False
-    except Refused as refusal:
-        if refusal.code not in (DAMAGED, NO_BACKUP):
-            raise
-        return None, False
-    version = stored.version + 1
-    if version > _MOST_VERSION:
-        return None, False
-    return m.Backup(version=version, blob=_seal_backup(after.backup_key(), opened, profile, version)), True
-
-
-def _check_typed(account: OpenAccount, stretched: Stretched) -> None:
-    """Whether a password typed again is the account's, by the keystore. Raises WrongPassword."""
-    for slot in account.keystore.slots:
-        if slot.salt == stretched.salt:
-            with contextlib.suppress(WrongSecret):
-                account.keystore.open_slot(slot, stretched.keystore_key())
-                return
-    raise WrongPassword("That is not your present password.")
-
-
-async def backup_under_code(
-    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str, show: Callable[[str], None]
-) -> None:
-    """Moves the backup under a fresh recovery code, which is kept nowhere.
-
-    Args:
-        show: shows the code, before the server can have what only it opens.
-    """
-    stretched = await shop.run(stretch, password, account.salt)
-    _check_typed(account, stretched)
-    opened, _, _, version = await _fetch_backup(shop, protocol, account.profile, stretched)
-    code = secrets.token_bytes(sealed_backup.CODE_BYTES)
-    blob = _seal_backup(sealed_backup.code_key(code), opened, account.profile, version + 1, by_code=True)
-    show(sealed_backup.format_code(code))
-    await protocol.request(m.BackupRequest(backup=m.Backup(version=version + 1, blob=blob)))
-    await account.note_backup(version + 1)
-
-
-async def revoke_device(
-    shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str, dev: str
-) -> None:
-    """Takes a device off the account's list and renews the RSA key, which that device does not get.
-
-    The keystore has the new key on disk before anybody can seal for it.
-
-    Raises:
-        WrongPassword: not the present one.
-        WrongSecret, Refused: the backup, where the identity's private half lies, cannot be had; nothing is changed.
-    """
-    profile, own = account.profile, account.own
-    stretched = await shop.run(stretch, password, account.salt)
-    _check_typed(account, stretched)
-    opened, key, by_code, version = await _fetch_backup(shop, protocol, profile, stretched)
-    _check_restored(opened, own)
-    rsa = await shop.forge.take()
-    keys = replace(account.keys, rsa_keys=(rsa, *account.keys.rsa_keys))
-    _adopt_keys(account, keys)
-    newer = replace(_with_pins(opened, account.records, own.version + 1), rsa_keys=(rsa, *opened.rsa_keys))
-    assert own.bundle is not None
-    bundle = sign_device_list(
-        identity=opened.identity,
-        srv=profile.srv,
-        user=profile.user,
-        version=own.version + 1,
-        previous=own.digest,
-        rk_der=p.rsa_public_der(rsa.public_key()),
-        certificates=[c for c in own.bundle.certs if device_of(c).dev != dev],
-        revoked=sorted({*own.revoked, dev}),
-        old_kids=own.kids,
-    )
-    backup = m.Backup(version=version + 1, blob=_seal_backup(key, newer, profile, version + 1, by_code=by_code))
-    reply = await protocol.request(
-        m.Publish(
-            device=keys.dev, proof=prove(protocol, keys, profile.user), keys=m.KeyBundle.of(bundle), backup=backup
-        )
-    )
-    published = account.checked(reply.keys)
-    if published.version != own.version + 1:
-        raise InvalidKey("the server took the new device list, and shows another")
-    account.own = published
-    await account.note_backup(version + 1)
-
-
-def _adopt_keys(account: OpenAccount, keys: ks.ProfileKeys) -> None:
+def adopt_keys(account: OpenAccount, keys: ks.ProfileKeys) -> None:
     """Keeps other keys in the profile's keystore, on disk when done."""
     profile, data_key = account.profile, account.data_key
     box = ks.make_box(profile.srv, profile.user, keys, data_key, secrets.token_bytes(p.NONCE_BYTES))
@@ -735,62 +591,15 @@ async def _catch_up_keys(
     if account.own.kid in account.keys.by_kid():
         return
     with contextlib.suppress(WrongSecret, Refused, InvalidKey):  # the messages say what they lack
-        opened, *_ = await _fetch_backup(shop, protocol, account.profile, stretched)
-        _check_restored(opened, account.own)
-        _adopt_keys(account, replace(account.keys, rsa_keys=opened.rsa_keys))
-
-
-async def _next_backup(protocol: ChatClientProtocol, known: int) -> int:
-    """The next backup's number; after one that nothing can follow they begin anew."""
-    with contextlib.suppress(Refused):
-        known = (await protocol.request(m.BackupRequest())).backup.version
-    return known + 1 if known < _MOST_VERSION else 1
-
-
-async def reset_identity(
-    shop: Workshop,
-    protocol: ChatClientProtocol,
-    stranded: Stranded,
-    password: str,
-    account: OpenAccount | None,
-    put_down: Callable[[], Awaitable[None]],
-) -> OpenAccount:
-    """Replaces the account's identity and keys by new ones; what was sealed for the old ones stays closed.
-
-    Args:
-        account: closed once the server agreed.
-        put_down: called right before.
-    """
-    profile = shop.directory.profile(protocol.srv, stranded.user)
-    stretched, rsa = await shop.run(stretch, password, stranded.salt), await shop.forge.take()
-    identity = p.new_ed25519()
-    keys = ks.ProfileKeys(p.new_ed25519(), (rsa,), p.ed25519_public(identity))
-    bundle = _next_list(profile, identity, keys, None, shop.now_ms())
-    version = await _next_backup(protocol, stranded.backup_version)
-    blob = _seal_backup(stretched.backup_key(), sealed_backup.AccountSecrets(identity, (rsa,), 1, {}), profile, version)
-    data_key = secrets.token_bytes(ks.DATA_KEY_BYTES) if account is None else account.data_key
-    token = stretched.auth_token(profile.srv, profile.user)
-    request = m.ResetIdentity(password=token, keys=m.KeyBundle.of(bundle), backup=m.Backup(version=version, blob=blob))
-    reply = await protocol.request(request)
-    if account is not None:
-        await put_down()
-        account.close()
-    lock = profile.lock()
-    try:
-        keystore = _new_keystore(profile, keys, data_key, stretched)
-        profile.write_keystore(keystore)
-        renewed = await _open(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
-        await renewed.note_backup(version)
-        return renewed
-    except BaseException:
-        os.close(lock)
-        raise
+        opened, *_ = await fetch_backup(shop, protocol, account.profile, stretched)
+        check_restored(opened, account.own)
+        adopt_keys(account, replace(account.keys, rsa_keys=opened.rsa_keys))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _next_list(
+def next_list(
     profile: Profile, identity: Any, keys: ks.ProfileKeys, own: AccountKeys | None, now_ms: int
 ) -> SignedBundle:
     """The account's next device list, with this profile's device in it. Devices that are there already stay."""
@@ -816,7 +625,7 @@ def _next_list(
     )
 
 
-def _seal_backup(
+def seal_backup(
     key: bytes, account_secrets: sealed_backup.AccountSecrets, profile: Profile, version: int, *, by_code: bool = False
 ) -> bytes:
     return sealed_backup.seal_backup(
@@ -830,7 +639,7 @@ def _seal_backup(
     )
 
 
-def _slot(profile: Profile, data_key: bytes, stretched: Stretched) -> ks.Slot:
+def new_slot(profile: Profile, data_key: bytes, stretched: Stretched) -> ks.Slot:
     return ks.make_slot(
         profile.srv,
         profile.user,
@@ -841,6 +650,6 @@ def _slot(profile: Profile, data_key: bytes, stretched: Stretched) -> ks.Slot:
     )
 
 
-def _new_keystore(profile: Profile, keys: ks.ProfileKeys, data_key: bytes, stretched: Stretched) -> ks.Keystore:
+def new_keystore(profile: Profile, keys: ks.ProfileKeys, data_key: bytes, stretched: Stretched) -> ks.Keystore:
     box = ks.make_box(profile.srv, profile.user, keys, data_key, secrets.token_bytes(p.NONCE_BYTES))
-    return ks.Keystore(profile.srv, profile.user, (_slot(profile, data_key, stretched),), box)
+    return ks.Keystore(profile.srv, profile.user, (new_slot(profile, data_key, stretched),), box)

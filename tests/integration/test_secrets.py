@@ -81,11 +81,12 @@ class SecretsTests(IntegrationTestCase):
         self.clients: list[PlainClient] = []
         for name in ("alice", "bob"):
             client = self.client(name, self.server.line)
-            client.type(f"/register {name} {PASSWORD}", f"/join {PUBLIC}")
+            client.type(f"/register {name} {PASSWORD}")
             self.clients.append(client)
-        for client in self.clients:
-            client.wait_for(f" {PUBLIC}, an open room")
         alice, bob = self.clients
+        for client in self.clients:
+            client.ask(f"/join {PUBLIC}", f" {PUBLIC}, an open room")
+        alice.wait_for("bob joined")  # what she sealed before would not be for him
         alice.ask(ROOM_TEXT, ROOM_TEXT)
         bob.wait_for(ROOM_TEXT)
         alice.ask(f"/pm bob {PRIVATE_TEXT}", PRIVATE_TEXT)

@@ -243,7 +243,7 @@ class BackedPinTests(SynchronousTestCase):
         """Of whom the pins are in the backup of somebody who knows these; it fits its packet."""
         bare = AccountSecrets(signing_key("alice"), (rsa_key(),) * keys, 1, {})
         records = {"pin": {user: pin.to_fields() for user, pin in pins.items()}}
-        newer = accounts._with_pins(bare, records, 2)
+        newer = accounts.with_pins(bare, records, 2)
         newer = replace(newer, rsa_keys=(*newer.rsa_keys, rsa_key()))
         blob = seal_backup(bytes(32), newer, srv="s" * 43, user="alice", version=2, nonce=bytes(12))
         self.assertLessEqual(len(blob), limits.MAX_BACKUP)

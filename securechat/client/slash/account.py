@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from securechat.client import accounts, transfer
+from securechat.client import accounts, renewal, transfer
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, agreed, secret
 from securechat.client.slash.start import LEAST_PASSWORD, nobody_logged_in
@@ -42,7 +42,7 @@ async def do_passwd(core: ChatCore, old: str | None = None, new: str | None = No
         raise Mistyped(f"A password has at least {LEAST_PASSWORD} characters. Nothing was changed.")
     if asked and await core.view.ask_secret("The new one again: ") != after:
         raise Mistyped("The two were not the same. Nothing was changed.")
-    backed = await accounts.change_password(core.shop, await core.connected(), account, before, after)
+    backed = await renewal.change_password(core.shop, await core.connected(), account, before, after)
     core.answer("The password is changed. Your other connections were logged out.")
     if not backed:
         core.notice(
@@ -66,7 +66,7 @@ async def do_backup(core: ChatCore, word: str, password: str | None = None) -> N
         )
 
     try:
-        await accounts.backup_under_code(core.shop, await core.connected(), account, typed, show)
+        await renewal.backup_under_code(core.shop, await core.connected(), account, typed, show)
     except LinkLost as error:
         raise LinkLost(
             f"{error}. Whether this code counts now is not known: keep it, and the one before if you had one. Later"
@@ -118,7 +118,7 @@ async def do_reset_identity(core: ChatCore, password: str | None = None, word: s
         return
     protocol = await core.connected()
     await core.save()
-    account = await accounts.reset_identity(core.shop, protocol, stranded, typed, core.account, core.put_down)
+    account = await renewal.reset_identity(core.shop, protocol, stranded, typed, core.account, core.put_down)
     await core.enter(account)
     core.answer(f"{account.user} has a new identity.", f"  {fingerprint(account.keys.ik)}")
 

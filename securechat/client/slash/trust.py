@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from securechat.client import accounts, audit
+from securechat.client import audit, renewal
 from securechat.client.display import stamp
 from securechat.client.slash.common import Mistyped, account_of, agreed, keys_of, secret, user_name
 from securechat.crypto.identity import AccountKeys, fingerprint
@@ -224,7 +224,7 @@ async def do_revoke(core: ChatCore, piece: str, password: str | None = None) -> 
     if dev == account.keys.dev:
         raise Mistyped("That is this very device. Revoke it from another one; here, /logout ends its session.")
     typed = await secret(core, password, "Your password: ")
-    await accounts.revoke_device(core.shop, await core.connected(), account, typed, dev)
+    await renewal.revoke_device(core.shop, await core.connected(), account, typed, dev)
     core.took_keys()
     core.answer(
         f"Device {dev[:8]} is revoked, and its sessions are ended. Your account has a new key from now on.",
