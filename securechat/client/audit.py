@@ -56,7 +56,7 @@ class Report:
     @property
     def summary(self) -> Sequence[str]:
         """For the screen."""
-        counted = ", ".join(f"{count} {kind}" for kind, count in self.checked.items())
+        counted = ", ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in self.checked.items())
         if not self.faults:
             return [f"Checked: {counted}. Everything holds."]
         more = [f"  and {len(self.faults) - _NAMED} more"] if len(self.faults) > _NAMED else []

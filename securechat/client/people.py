@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from securechat.client.held import IdentityChanged
-from securechat.crypto.identity import AccountKeys, Device, device_of, private_conversation, verify_bundle
+from securechat.crypto.identity import AccountKeys, Device, device_of, verify_bundle
 from securechat.crypto.trust import Finding, Pin, PinStore, Sighting, Source, TrustState
 from securechat.errors import InvalidKey
 from securechat.wire import limits
@@ -263,11 +263,6 @@ class People:
             return None
         self.pins.consider(Sighting.of(keys), self._now_ms(), source)
         return self.pins.get(user)
-
-    def conversation_with(self, own_ik: bytes, user: str) -> str | None:
-        """The id of the private conversation with somebody whose pin is known."""
-        ik = self.identity(user)
-        return None if ik is None else private_conversation(own_ik, ik)
 
 
 def verify_all(srv: str, bundles: Mapping[str, m.KeyBundle]) -> Verified:

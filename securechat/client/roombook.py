@@ -18,7 +18,7 @@ from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.crypto import primitives as p
 from securechat.crypto.identity import Device, verify_certificate
-from securechat.crypto.roomlog import AnyEvent, Create, Join, RoomLog, SignedEvent, sign_event
+from securechat.crypto.roomlog import AnyEvent, Create, Join, RoomLog, SignedEvent, replay, sign_event
 from securechat.crypto.transcript import transcript_start
 from securechat.crypto.trust import Sighting
 from securechat.errors import OLD_HEAD, STALE_CTL, STALE_LOG, STALE_OWN, InvalidKey, Refused
@@ -85,12 +85,9 @@ class RoomBook:
 
     async def load(self, conversation: Conversation, chunks: Mapping[str, Any]) -> None:
         """Takes up a log where it was left: it was verified before it was sealed, so only its rules are replayed."""
-        log, events = RoomLog(self._srv), []
         try:
-            events += [
-                SignedEvent(p.unb64(data), p.unb64(sig)) for name in sorted(chunks) for data, sig in chunks[name]
-            ]
-            await self._run(_append_all, log, events)
+            events = [SignedEvent(p.unb64(data), p.unb64(sig)) for name in sorted(chunks) for data, sig in chunks[name]]
+            log: RoomLog = await self._run(replay, self._srv, events)
             if events and log.id != conversation.id:
                 raise InvalidKey("it is of another room")
         except (Refused, InvalidKey):
@@ -383,11 +380,6 @@ def _makes(first: SignedEvent, conversation: Conversation) -> bool:
     if not isinstance(event, Create):
         return True
     return event.name == conversation.room and conversation.id in ("", first.eh)
-
-
-def _append_all(log: RoomLog, events: Events) -> None:
-    for signed in events:
-        log.append(signed)
 
 
 def verify_events(

@@ -310,8 +310,3 @@ def parse_audience(data: bytes, rcp: str) -> Mapping[str, str]:
     if audience(kids) != data:
         raise InvalidKey("an audience names everybody once, in order")
     return kids
-
-
-def in_audience_order(wrapped: Mapping[str, bytes]) -> Sequence[bytes]:
-    """The wrapped keys in the order of `audience`."""
-    return [wrapped[user] for user in sorted(wrapped)]

@@ -7,7 +7,7 @@ or unknown fields, no floats, no numbers beyond 2^53 - 1, no byte order mark and
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeVar, dataclass_transform
+from typing import Annotated, Any, Final, dataclass_transform
 
 from msgspec import Meta, MsgspecError, Struct, field
 from msgspec.json import Decoder, encode
@@ -35,9 +35,6 @@ Version = tuple[Number, Hex256]
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class Signed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="t"):
     """Base of what is signed. Every field is always there."""
-
-
-S = TypeVar("S", bound=Signed)
 
 
 def to_bytes(signed: Signed) -> bytes:

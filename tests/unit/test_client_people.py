@@ -14,7 +14,6 @@ from securechat.client.people import People, merged, pins_from, verify_all
 from securechat.client.protocol import LinkLost
 from securechat.crypto.envelope import examine
 from securechat.crypto.findings import Finding as JudgedAs
-from securechat.crypto.identity import private_conversation
 from securechat.crypto.reading import Found
 from securechat.crypto.trust import Pin, PinStore, Sighting, Source, TrustState, identity_hash
 from securechat.errors import Exit, InvalidKey
@@ -609,12 +608,3 @@ class PinTests(PeopleCase):
             self.assertEqual({"bob": replace(expected, kids=("k1",))}, merged({"bob": one}, {"bob": two}))
         for one, two in ((ours, theirs), (theirs, ours)):
             self.assertEqual({"bob": expected, "carol": other}, merged({"bob": one}, {"bob": two, "carol": other}))
-
-    def test_conversation(self) -> None:
-        """The private conversation with somebody is that of both identities."""
-        self.take_in(self.bob)
-        self.assertEqual(
-            private_conversation(self.alice.ik, self.bob.ik),
-            self.people.conversation_with(self.alice.ik, "bob"),
-        )
-        self.assertIsNone(self.people.conversation_with(self.alice.ik, "carol"))

@@ -513,9 +513,7 @@ class AuditTests(TrustCase):
         """What was checked is counted, and the whole of it is in a file that is for its owner alone."""
         lines = self.alice.type("/audit")
         path, report = self.report(self.alice)
-        self.assertRegex(
-            lines[0], r"^Checked: 2 pins, 2 device lists, 2 transcripts, 1 room logs\. Everything holds\.$"
-        )
+        self.assertRegex(lines[0], r"^Checked: 2 pins, 2 device lists, 2 transcripts, 1 room log\. Everything holds\.$")
         self.assertEqual(f"The whole report: {path}", lines[1])
         self.assertEqual(0o600, stat.S_IMODE(path.stat().st_mode))
         text = "\n".join(report)
