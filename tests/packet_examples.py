@@ -529,7 +529,7 @@ class Story:
         lines["event-member"] = desk.heard()
         laptop.heard()
         lines["error-stale-backup"] = phone.ask(m.BackupRequest(id=7, backup=self.first_backup))
-        lines["sync-missed"] = phone.ask(m.Sync(id=8, epoch=self.store.epoch, since={"general": 0}))
+        lines["sync-missed"] = phone.ask(m.Sync(id=8, epoch=self.store.epoch, since={self.general.id: 0}))
         lines["read"] = phone.ask(m.Read(id=9, room="general", seq=1))
         lines["event-read"] = laptop.heard()
 
@@ -540,8 +540,10 @@ class Story:
         again = Connection(self, "again", Registration.INVITE)
         again.heard()
         lines["resume"] = again.ask(m.Resume(id=1, token=bob_session, proof=again.proof(bob.dk, "bob")))
-        lines["sync-again"] = again.ask(m.Sync(id=2, epoch=self.store.epoch, since={"general": 1, self.private: 1}))
-        lines["sync-reset"] = again.ask(m.Sync(id=3, epoch=fixed("other epoch", 16).hex(), since={"general": 7}))
+        lines["sync-again"] = again.ask(
+            m.Sync(id=2, epoch=self.store.epoch, since={self.general.id: 1, self.private: 1})
+        )
+        lines["sync-reset"] = again.ask(m.Sync(id=3, epoch=fixed("other epoch", 16).hex(), since={self.general.id: 7}))
         phone.heard()
 
         # The end of several things.

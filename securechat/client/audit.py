@@ -151,7 +151,10 @@ async def _transcript(core: ChatCore, conversation: Conversation, report: Report
     try:
         page: m.HistoryOk = await core.request(m.History(room=conversation.room, limit=limits.HISTORY_DEFAULT))
     except Refused as refusal:
-        report.fault("transcripts", f"{conversation.title}: {refusal}")
+        if conversation.log is None and not conversation.reader.pair:
+            report.ok("transcripts", f"{conversation.title}: not of your present identity, so not to be had any more")
+        else:
+            report.fault("transcripts", f"{conversation.title}: {refusal}")
         return
     if conversation.lacks_newest(seen, [page]):
         core.alarm(conversation, NEWEST_GONE)

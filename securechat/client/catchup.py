@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 from twisted.internet.defer import Deferred
 
+from securechat.client.lobby import NOT_IN
 from securechat.client.protocol import LinkLost
 from securechat.errors import Refused
 from securechat.wire import messages as m
@@ -36,17 +37,16 @@ class CatchUp:
     async def run(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
         self.end()
-        followed = {c.room: (c.id, c.cursor) for c in self._core.conversations.all_known() if c.cursor}
+        # Also at 0: whoever is in one that has no message yet was told of the first place there.
+        followed = {c.id: c.cursor for c in self._core.conversations.all_known() if c.cursor or c.here}
         for conversation in self._core.conversations:
             conversation.live = False
         epoch = self.epoch or None
-        since = {room: cursor for room, (_, cursor) in followed.items()}
-        reply = await self._core.request(m.Sync(epoch=epoch, since=since))
+        reply = await self._core.request(m.Sync(epoch=epoch, since=followed))
         present, passed_over = set(), set()
         for state in reply.conversations:
             present.add(state.room)
-            known = followed.get(state.room, ("", 0))[0] == state.id
-            if self._take_state(state, known=known, same_epoch=reply.epoch == self.epoch):
+            if self._take_state(state, known=state.id in followed, same_epoch=reply.epoch == self.epoch):
                 passed_over.add(state.room)
         for conversation in self._core.conversations:
             if conversation.room in present:
@@ -60,9 +60,9 @@ class CatchUp:
             if self._core.outbox is not None:
                 self._core.outbox.new_epoch()
             await self._core.keep([("meta", "epoch", reply.epoch)], [])
-        put_back = {state.room for state in reply.conversations if state.reset}
+        put_back = {state.id for state in reply.conversations if state.reset and state.id in followed}
         for conversation in self._core.conversations:
-            if conversation.room in put_back and self._core.outbox is not None:
+            if conversation.id in put_back and self._core.outbox is not None:
                 await self._core.outbox.reseal(conversation.title)
         for state in reply.conversations:
             await self._bring_log(state)
@@ -111,12 +111,14 @@ class CatchUp:
             if state.start[1] != seen:
                 self._core.lobby.alarm(conversation, "the server's history up to here is not the one you saw")
             return False
-        lost = state.reset and (not same_epoch or seq > state.last)
+        lost = state.reset and (not same_epoch or seq > state.last) and state.start[0] <= seq
         passed_over = known and not lost and not private and seq < state.start[0] == state.first
-        if known and not lost and not passed_over:
+        if passed_over:  # whether one was out is held against the log, once that is there
+            self._core.lobby.passed_over(conversation)
+        elif known and not lost:
             self._core.lobby.alarm(conversation, "the server goes on at another place than you had come to")
         conversation.restart(*state.start)
-        if state.reset:
+        if known and state.reset:
             self._core.notice(
                 "The server's history is not the one this client knew (was a backup restored?): it is read again.",
                 conversation.title,
@@ -155,8 +157,12 @@ class CatchUp:
             await self._core.book.reach(conversation, state.events, state.head)
             if conversation.id != state.id:
                 self._core.lobby.alarm(conversation, "the server names this room by another id than its log has")
-            await self._core.lobby.pin_name(conversation)
+            if self._core.lobby.in_by_log(conversation):  # the server's word alone gives no room its name
+                await self._core.lobby.pin_name(conversation)
         except Refused as refusal:
+            if refusal.code in NOT_IN:
+                self._core.lobby.lose(conversation)
+                return
             self._core.lobby.alarm(conversation, f"the room's log cannot be had: {refusal}")
 
     def live(self, event: m.Live) -> None:

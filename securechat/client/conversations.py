@@ -108,6 +108,11 @@ class Conversation:
             return True
         return known.count <= log.count and log.links[known.count - 1] == known.head
 
+    def behind(self, known: Conversation) -> bool:
+        """Whether this one's log is the beginning of a log that is known."""
+        count = len(self.events)
+        return 0 < count < len(known.events) and known.events[count - 1].eh == self.events[-1].eh
+
     def record(self) -> dict[str, Any]:
         """For the local store; the log and the chains are records of their own."""
         seq, th = self.reader.transcript.place

@@ -32,6 +32,7 @@ from securechat.client.roombook import RoomBook
 from securechat.client.store import CannotKeep, Records
 from securechat.client.view import Answer, Failure, Item, Notice, Status, View
 from securechat.crypto.envelope import Examined
+from securechat.crypto.identity import private_conversation
 from securechat.crypto.primitives import b64
 from securechat.crypto.roomlog import SignedEvent
 from securechat.crypto.trust import Pin, PinStore, TrustState
@@ -308,11 +309,15 @@ class ChatCore:
                 if refusal.code not in _PATIENCE:
                     raise
                 if not left:
-                    if self.link is not None and self.link.protocol is not None:
-                        self.link.protocol.give_up(str(refusal))
+                    self.give_up_link(str(refusal))
                     raise LinkLost(str(refusal)) from None
                 await deferLater(self.reactor, float(refusal.data.get("retry_after", 1.0)))
         raise AssertionError("the last question is answered or given up")
+
+    def give_up_link(self, why: str) -> None:
+        """The connection is left and tried again: what could not be taken in comes once more."""
+        if self.link is not None and self.link.protocol is not None:
+            self.link.protocol.give_up(why)
 
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """The connection is back: resume, sync, resend."""
@@ -443,7 +448,9 @@ class ChatCore:
             conversation = Conversation(str(record["room"]), record["peer"], id)
             conversation.restore(record, chains.get(id, {}))
             conversation.reader.user = account.user
-            if not is_private(conversation.room):
+            if is_private(conversation.room):
+                conversation.reader.pair = self._desk.pair(conversation)  # so that nobody gives it another peer
+            else:
                 await self.book.load(conversation, logs.get(id, {}))
             (self.conversations.add if conversation.here else self.conversations.remember)(conversation)
 
@@ -540,9 +547,9 @@ class ChatCore:
             # Where it went is what was signed, whatever the server says it stored.
             conversation = self.conversations.labelled(entry.where)
             if peer is not None:
-                conversation = self.conversations.get(sealed.conversation)
-                if conversation is None:
-                    conversation = self.conversations.ensure(sealed.conversation, peer)
+                known = self.conversations.get(sealed.conversation)
+                conversation = self.conversations.ensure(sealed.conversation, peer)
+                if known is None:
                     conversation.reader.user = self.user
                     conversation.live = True
             if conversation is not None and conversation.id == sealed.conversation:
@@ -562,10 +569,19 @@ class ChatCore:
             text = f"{text[:1].upper()}{text[1:]}."
         self.show(Failure(f"{text}{fate}", status))
         where = entry.where
-        known = self.conversations.with_peer(where[1:]) if where[0] == "@" else self.conversations.labelled(where)
+        known = self.with_peer(where[1:]) if where[0] == "@" else self.conversations.labelled(where)
         if isinstance(error, Refused) and error.code is BAD_HEADER and known is not None:
             self.alarm(known, "the server does not know the history that it gave you")
         self._tell_status()
+
+    def with_peer(self, user: str) -> Conversation | None:
+        """The private conversation with somebody as they are known now; else the newest there is under their name."""
+        ik = None if self.people is None else self.people.identity(user)
+        if self.account is not None and ik is not None:
+            known = self.conversations.get(private_conversation(self.account.own.ik, ik))
+            if known is not None and known.peer == user:
+                return known
+        return self.conversations.with_peer(user)
 
     def delayed(self, entry: Entry, error: Refused) -> None:
         """The server asks for patience."""

@@ -49,9 +49,9 @@ class Desk:
             if conversation.peer is not None:
                 await people.know([conversation.peer])
         if conversation.peer is not None:
-            conversation.reader.pair = self._pair(conversation)
+            conversation.reader.pair = self.pair(conversation)
 
-    def _pair(self, conversation: Conversation) -> Mapping[str, bytes]:
+    def pair(self, conversation: Conversation) -> Mapping[str, bytes]:
         """The two of a private conversation, if its id is that of their identities."""
         account, people, peer = self._core.account, self._core.people, conversation.peer
         if account is None or people is None or peer is None:

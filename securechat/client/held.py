@@ -47,11 +47,13 @@ class Stopped(Held):
         )
 
 
-class Elsewhere(Held):
-    """Another room has the name by now."""
+class Elsewhere(SecureChatError):
+    """Another room has the name by now: what was typed for the one before it is not sent at all."""
+
+    exit = Exit.UNTRUSTED
 
     def __init__(self, title: str) -> None:
-        super().__init__(f"This was typed for another room that was called {title} then. It is not sent to this one.")
+        super().__init__(f"This was typed for another room that was called {title} then. It goes nowhere.")
 
 
 class Grown(Held):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,16 +13,18 @@ from twisted.internet.defer import Deferred, DeferredLock
 from securechat.client.acts import what_happened
 from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
+from securechat.client.store import CannotKeep
 from securechat.client.view import Failure, Item, Membership, Notice
 from securechat.crypto.envelope import message_id
 from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent
 from securechat.crypto.transcript import transcript_start
-from securechat.errors import Exit, InvalidKey, Refused
+from securechat.errors import NO_SUCH_ROOM, NOT_INVITED, NOT_MEMBER, Exit, InvalidKey, Refused
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
+NOT_IN: Final = (NO_SUCH_ROOM, NOT_INVITED, NOT_MEMBER)  # what the server says of a room one is not in any more
 _INVITES: Final = 20  # looked at or waiting for it; the server can name any number
 _LINES: Final = 8  # about what happened in a room meanwhile; of more, only the people are named
 _TRIES: Final = 3  # to find a moment in which nothing is shown
@@ -33,6 +36,7 @@ class Lobby:
     def __init__(self, core: ChatCore) -> None:
         self._core = core
         self._entering: dict[str, list[m.StoredMessage | m.RoomEvent]] = {}  # on the way in: what came meanwhile
+        self._ways: Counter[str] = Counter()  # how many are on the way into a room: a command, another device's join
         self._looking: set[str] = set()  # rooms that one is said to be invited to
         self._looks = DeferredLock()
 
@@ -53,14 +57,14 @@ class Lobby:
         found = await self._core.book.look(room, events)
         known = self._core.conversations.known(found.id)
         if known is not None and found.log is not None and (known.broken or not known.extended_by(found.log)):
-            raise InvalidKey(f"the server shows another log of {room} than the one you knew: it is not entered")
+            how = "less of the log" if found.behind(known) else "another log"
+            raise InvalidKey(f"the server shows {how} of {room} than the one you knew: it is not entered")
         return found
 
     async def look_at(self, rooms: Iterable[str]) -> None:
         """The same for several, one after the other."""
         for room in rooms:
-            with contextlib.suppress(LinkLost):
-                await self.invited(room)
+            await self.invited(room)
 
     async def invited(self, room: str) -> None:
         """Somebody invites this account: who, is in the room's log. One at a time: the server can name any room."""
@@ -75,6 +79,8 @@ class Lobby:
     async def _look_into(self, room: str) -> None:
         try:
             found = await self.look(room)
+        except LinkLost:
+            return  # the next `sync` names it again
         except (Refused, InvalidKey) as error:
             self._core.notice(f"An invitation to {room} does not check out: {error}")
             return
@@ -116,24 +122,60 @@ class Lobby:
             self._core.own_task(self._bring(conversation, event.events), "fetching a room's log")
 
     async def _bring(self, conversation: Conversation, events: int) -> None:
-        with contextlib.suppress(Refused, LinkLost):
-            await self._core.book.reach(conversation, events)
+        try:
+            with self._or_again():
+                await self._core.book.reach(conversation, events)
+        except Refused as refusal:
+            if refusal.code in NOT_IN:
+                self.lose(conversation)
+                self._core.catchup.check()
+
+    @contextlib.contextmanager
+    def _or_again(self) -> Iterator[None]:
+        """What a lost connection or a full disk stops is brought by the next `sync`."""
+        try:
+            yield
+        except LinkLost:
+            pass
+        except CannotKeep as error:
+            self._core.give_up_link(str(error))
 
     async def _appeared(self, room: str) -> None:
-        """A room that another device of this account entered: taken up from where its messages come to this one too."""
-        with contextlib.suppress(Refused, LinkLost, InvalidKey), self.entering(room):
+        """An event of a room this client is not in: another device of this account entered it, if that is true."""
+        try:
+            with self._or_again():
+                await self.take_up(room)
+        except Refused:
+            return  # it was left again meanwhile
+        except InvalidKey as error:
+            self._core.notice(f"Another device of yours entered {room}, which cannot be taken up here: {error}.")
+
+    async def take_up(self, room: str) -> None:
+        """A room that another device of this account entered: taken up from where its messages come to this one too.
+
+        Raises:
+            Refused, InvalidKey, LinkLost, CannotKeep.
+        """
+        with self.entering(room):
             found = await self.look(room)
-            if not self._in_by_log(found):
+            if not self.in_by_log(found) or self._core.conversations.get(room) is not None:
                 return  # the server's word alone lets nobody in
+            known = self._core.conversations.known(found.id)
             # A history does not say where a room stands in which nothing was said since.
-            reply: m.SyncOk = await self._core.request(m.Sync(epoch=self._core.catchup.epoch or None, since={room: 0}))
-            state = next((state for state in reply.conversations if state.room == room), None)
-            if state is None or state.id != found.id:
+            since = {found.id: 0 if known is None else known.cursor}
+            reply: m.SyncOk = await self._core.ask(m.Sync(epoch=self._core.catchup.epoch or None, since=since))
+            state = next((state for state in reply.conversations if state.id == found.id), None)
+            if state is None or found.log is None:
                 return  # it was left again meanwhile
+            entry, place = (-1, state.start) if known is None else (known.entry, known.reader.transcript.place)
+            anew = found.log.entered(self._core.user) > entry
             room_found = await self._take_up_room(found, state.start, state.first)
             room_found.read = state.read
+            lost = state.reset and state.last < place[0] >= state.start[0]  # after a restore, as catching up has it
+            if not anew and state.start != place and not lost:
+                self.alarm(room_found, "the server passed over messages, as if you had been out of the room meanwhile")
             entered = next((one.event for one in reversed(found.events) if one.event.by == self._core.user), None)
-            if self._core.inbox is not None and entered is not None:
+            if self._core.inbox is not None and entered is not None and anew:
                 self._core.inbox.put(
                     lambda: self._core.show(Membership(room_found.title, entered.by, what_happened(entered)))
                 )
@@ -142,12 +184,16 @@ class Lobby:
     def entering(self, room: str) -> Iterator[None]:
         """While this account is on its way into a room, what comes from there waits."""
         self._entering.setdefault(room, [])
+        self._ways[room] += 1
         try:
             yield
         finally:
-            for event in self._entering.pop(room, []):
-                if self._core.conversations.get(room) is not None:
-                    self._core.link_event(event)
+            self._ways[room] -= 1
+            if not self._ways[room]:
+                del self._ways[room]
+                for event in self._entering.pop(room):
+                    if self._core.conversations.get(room) is not None:
+                        self._core.link_event(event)
 
     def room_event(self, conversation: Conversation, signed: SignedEvent) -> None:
         """An event was taken in as it happened: said in its turn, and one's own end there taken note of."""
@@ -200,7 +246,7 @@ class Lobby:
     def _members(conversation: Conversation) -> set[str]:
         return set() if conversation.log is None else set(conversation.log.members)
 
-    def _in_by_log(self, conversation: Conversation) -> bool:
+    def in_by_log(self, conversation: Conversation) -> bool:
         """Whether this account is a member of a room, by its log."""
         account, log = self._core.account, conversation.log
         return account is not None and log is not None and bool(log.role(account.user, account.own.ik))
@@ -252,6 +298,8 @@ class Lobby:
             if found.log is None or not conversation.extended_by(found.log):
                 raise InvalidKey(f"the server shows another log of {found.room} than the one you knew")
             self._core.book.go_on_with(conversation, found)
+            if conversation.cursor < start[0]:
+                self.passed_over(conversation)
         conversation.restart(*start)
         conversation.first = first
         conversation.reader.user = self._core.user
@@ -264,6 +312,12 @@ class Lobby:
         self._core.catchup.check_entry(conversation.room, passed_over=False)
         self._core.shown(conversation)
         return conversation
+
+    def passed_over(self, conversation: Conversation) -> None:
+        """One was out of a room meanwhile: what others sent there until now is not missing."""
+        conversation.reader.passed_over()
+        for device in conversation.reader.chains:
+            self._core.shown(conversation, device)
 
     async def go_on(self, conversation: Conversation) -> None:
         """The owner's word: what did not check out there is put up with, and what waits is sent.
@@ -282,7 +336,11 @@ class Lobby:
     async def look_again(self, conversation: Conversation) -> None:
         """A log that did not check out: the server may give a better one now. What was verified of it stays."""
         conversation.broken = False
-        await self._core.book.reach(conversation, len(conversation.events) + 1, quietly=True)
+        try:
+            await self._core.book.reach(conversation, len(conversation.events) + 1, quietly=True)
+        except BaseException:
+            conversation.broken = True  # nothing was seen that would speak for it
+            raise
         self._core.shown(conversation)
 
     async def _believe(self, conversation: Conversation) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from securechat.client.held import Held
+from securechat.client.held import Elsewhere, Held
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
 from securechat.errors import (
@@ -168,7 +168,7 @@ class Host(Protocol):
             turn: this device's last message in a conversation, by its id.
 
         Raises:
-            Held, InvalidKey, Refused, LinkLost.
+            Held, Elsewhere, InvalidKey, Refused, LinkLost.
         """
 
     async def transmit(self, entry: Entry) -> m.SendOk:
@@ -350,6 +350,8 @@ class Outbox:
                     self._hold(where, entry, error)
             except LinkLost:
                 return  # its outcome is unknown; the same bytes go again when the link is back
+            except Elsewhere as error:
+                self._give_up(where, entry, error, error.exit)
             except (Held, InvalidKey, CannotKeep) as error:
                 self._hold(where, entry, error)
             else:
@@ -386,9 +388,13 @@ class Outbox:
             if entry.reseals % _RESEALS == 0 or entry.sealed is not None:
                 await deferLater(self._clock, _RETRY_SECONDS)  # people come and go too fast just now
         else:
-            self._finish(where, entry)
-            self._host.not_sent(entry, refusal, waits=False)
-            entry.settle(refusal.code.exit)
+            self._give_up(where, entry, refusal, refusal.code.exit)
+
+    def _give_up(self, where: str, entry: Entry, error: Exception, status: Exit) -> None:
+        """Whatever comes, this one is not sent any more."""
+        self._finish(where, entry)
+        self._host.not_sent(entry, error, waits=False)
+        entry.settle(status)
 
     def _take_turn(self, where: str, entry: Entry, refusal: Refused) -> None:
         """The server counts otherwise. It is believed upwards, by the proof of this device's own signature, only.

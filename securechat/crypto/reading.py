@@ -132,6 +132,10 @@ class ConversationReader:
         self.transcript.advance(seq, self.link_at(events) or "", message_id)
         self._count(dev, ctr, message_id)
 
+    def passed_over(self) -> None:
+        """The reader was out of the room meanwhile: no device's next message need follow on its last."""
+        self.chains = {dev: replace(chain, apart=True) for dev, chain in self.chains.items()}
+
     def elsewhere(self, seq: int, th: str) -> ConversationReader:
         """A reader for another stretch of the same conversation: its chains begin there."""
         return replace(self, transcript=Transcript(seq, th), chains={}, mids={})

@@ -81,11 +81,13 @@ class SenderChain:
         last: the highest number seen.
         ids: of the newest messages by number; one each, unless a counter was used twice.
         missing: numbers below `last` that never came.
+        apart: the reader was out meanwhile: whatever came between is not theirs, and none of it is missing.
     """
 
     last: int
     ids: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     missing: frozenset[int] = frozenset()
+    apart: bool = False
 
     @classmethod
     def begin(cls, ctr: int, message_id: str) -> SenderChain:
@@ -100,7 +102,7 @@ class SenderChain:
                 return Link(Finding.USED_TWICE)
             return Link(Finding.LATE if ctr in self.missing else Finding.REPLAYED)
         if ctr > self.last + 1:
-            return Link(Finding.MISSING, ctr - self.last - 1)
+            return Link() if self.apart else Link(Finding.MISSING, ctr - self.last - 1)
         before = self.ids.get(self.last)
         return Link() if before is None or prev in before else Link(Finding.OTHER_PREVIOUS)
 
@@ -110,7 +112,8 @@ class SenderChain:
             known = self.ids.get(ctr, ())
             twins = (*known, message_id)[:TWINS] if message_id not in known else known
             return replace(self, ids={**self.ids, ctr: twins}, missing=self.missing - {ctr})
-        lacking = self.missing | frozenset(range(max(self.last + 1, ctr - MAX_MISSING), ctr))
+        between = frozenset(range(max(self.last + 1, ctr - MAX_MISSING), ctr))
+        lacking = self.missing if self.apart else self.missing | between
         ids = {number: known for number, known in self.ids.items() if number > ctr - RECENT}
         return SenderChain(ctr, ids | {ctr: (message_id,)}, frozenset(sorted(lacking)[-MAX_MISSING:]))
 
@@ -120,10 +123,11 @@ class SenderChain:
             "last": self.last,
             "ids": {str(ctr): " ".join(known) for ctr, known in self.ids.items()},
             "missing": sorted(self.missing),
+            "apart": self.apart,
         }
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> SenderChain:
         """Reads `to_fields`."""
         ids = {int(ctr): tuple(str(known).split()) for ctr, known in fields["ids"].items()}
-        return cls(int(fields["last"]), ids, frozenset(map(int, fields["missing"])))
+        return cls(int(fields["last"]), ids, frozenset(map(int, fields["missing"])), bool(fields["apart"]))

@@ -165,10 +165,6 @@ class PinStore:
         """All pins by name."""
         return self._pins
 
-    def expect(self, user: str, identity_hash: str) -> None:
-        """An invite line names an identity: nothing else is taken for that name at first contact."""
-        self._expected[user] = identity_hash
-
     def consider(self, seen: Sighting, now_ms: int, source: Source) -> Finding:
         """The one way in: what an identity under a name means for its pin.
 

@@ -223,12 +223,12 @@ async def sync(session: ServerSession, request: m.Sync) -> None:
         first_connection = parts.broker.connect(session)
     same_epoch = request.epoch in (None, parts.store.epoch)
     invites = await parts.store.invitations(session.user)
-    records = await parts.store.conversations(session.user, request.since if same_epoch else {})
+    records = await parts.store.conversations(session.user, request.since, follows=same_epoch)
     if session.gone or not session.connected:
         return
     states, work = [], []
     for record in records:
-        since = request.since.get(record.room)
+        since = request.since.get(record.id)
         states.append(_state(record, reset=since is not None and not (same_epoch and since <= record.last)))
         if parts.broker.subscription(session, record.room) is None:
             work.append((record, parts.broker.subscribe(session, record.room, record.start[0])))

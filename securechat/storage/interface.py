@@ -337,13 +337,16 @@ class ChatStore(Protocol):
 
     # --- conversations ----------------------------------------------------------------------------------------------
 
-    async def conversations(self, user: str, since: Mapping[str, int] | None = None) -> Sequence[ConversationRecord]:
+    async def conversations(
+        self, user: str, since: Mapping[str, int] | None = None, *, follows: bool = True
+    ) -> Sequence[ConversationRecord]:
         """All rooms and private conversations the user is in.
 
         Args:
-            since: by conversation, the newest message that a reader has: `start` is then the place there, but at least
-                `first`; or at the read marker, where none is given or it is ahead of `last`. None: `start` is the
-                newest place.
+            since: by id of the conversation, the newest message that a reader has: `start` is then the place there, but
+                at least `first`; or at the read marker, where none is given. None: `start` is the newest place.
+            follows: whether `since` is of this history. Of another one, and where it is ahead of `last`, `start` is no
+                later than the read marker.
         """
 
     async def invitations(self, user: str) -> Sequence[str]:

@@ -203,8 +203,10 @@ class SQLiteStore(ChatStore):
 
     # --- conversations ------------------------------------------------------------------------------------
 
-    async def conversations(self, user: str, since: Mapping[str, int] | None = None) -> Sequence[ConversationRecord]:
-        return await self._reads.submit(conversations.conversations, user, since)
+    async def conversations(
+        self, user: str, since: Mapping[str, int] | None = None, *, follows: bool = True
+    ) -> Sequence[ConversationRecord]:
+        return await self._reads.submit(conversations.conversations, user, since, follows)
 
     async def invitations(self, user: str) -> Sequence[str]:
         return await self._reads.submit(conversations.invitations, user)

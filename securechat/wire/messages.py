@@ -15,6 +15,7 @@ from securechat.wire.names import CONVERSATION_PATTERN, NAME_PATTERN
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Conversation = Annotated[str, Meta(pattern=CONVERSATION_PATTERN)]
+ConversationId = Annotated[str, Meta(pattern=r"^(pm:)?[0-9a-f]{64}\Z")]
 Hex128 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Hex256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 HeadLink = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
@@ -324,10 +325,13 @@ class History(Request, tag="history"):
 
 
 class Sync(Request, tag="sync"):
-    """Starts delivery: answers where each conversation stands, then streams what is newer than `since`."""
+    """Starts delivery: answers where each conversation stands, then streams what is newer than `since`.
+
+    `since` names conversations by their ids: another room may have a room's name by now.
+    """
 
     epoch: Epoch | None = None
-    since: Annotated[dict[Conversation, Count], Meta(max_length=16 * limits.MAX_ROOMS)] = {}
+    since: Annotated[dict[ConversationId, Count], Meta(max_length=16 * limits.MAX_ROOMS)] = {}
 
 
 class Read(Request, tag="read"):

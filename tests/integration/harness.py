@@ -49,6 +49,7 @@ from securechat.link import EXPORTER_LABEL, ConnectLine
 from securechat.wire import codec
 from securechat.wire import messages as m
 from securechat.wire.lines import LineBuffer
+from securechat.wire.names import is_private
 
 T = TypeVar("T")
 
@@ -717,8 +718,11 @@ class Person:
         return reply
 
     def sync(self, wire: Wire, since: Mapping[str, int] | None = None) -> m.SyncOk:
-        """Asks for what was missed; it follows as events."""
-        cursors = dict(since or {})
+        """Asks for what was missed; it follows as events. Rooms are named as people do."""
+        cursors = {}
+        for name, seq in (since or {}).items():
+            log = None if is_private(name) else self.log(wire, name)
+            cursors[name if log is None else log.id] = seq
         reply: m.SyncOk = wire.ask(lambda number: m.Sync(id=number, since=cursors))
         return reply
 

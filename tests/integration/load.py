@@ -213,7 +213,8 @@ class _Reader(_Peer):
         return ends is not None and all(cursors.get(room, 0) >= seq for room, seq in ends.items())
 
     def talk(self, wire: Wire) -> None:
-        wire.write(codec.encode(m.Sync(id=1, epoch=wire.hello.epoch, since=self._cursors())))
+        since = {self.load.places[room].id: seq for room, seq in self._cursors().items()}
+        wire.write(codec.encode(m.Sync(id=1, epoch=wire.hello.epoch, since=since)))
         while not self.load.abandoned and not self.finished():
             for line in map(_decode, self.hear(wire)):
                 if line.event == "message" and line.package is not None:

@@ -18,6 +18,7 @@ from securechat.wire import codec, limits
 from securechat.wire import messages as m
 from tests.integration.harness import Gone, IntegrationTestCase, Person, Wire, WireRefused
 
+NO_ROOM = b"0" * 64
 PING = b'{"cmd":"ping","id":1}\n'
 
 
@@ -71,8 +72,8 @@ class LineTests(HostileTestCase):
                 (b'{"cmd":"prelogin","id":7,"user":1}', "bad_field"),
                 (b'{"cmd":"login","id":7,"user":"alice","password":"secretpassword"}', "bad_field"),
                 (b'{"cmd":"roomlog","id":7,"room":"general"}', "login_first"),
-                (b'{"cmd":"sync","id":7,"since":{"general":-1}}', "bad_field"),
-                (b'{"cmd":"sync","id":7,"since":{"general":1e400}}', "bad_field"),
+                (b'{"cmd":"sync","id":7,"since":{"%s":-1}}' % NO_ROOM, "bad_field"),
+                (b'{"cmd":"sync","id":7,"since":{"%s":1e400}}' % NO_ROOM, "bad_field"),
             ):
                 wire.write(line + b"\n")
                 answer = json.loads(wire.line())

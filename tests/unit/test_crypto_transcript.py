@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
@@ -186,6 +187,18 @@ class ChainTests(SynchronousTestCase):
         chain = self.chain(1, 2, 4, 3)
         self.assertEqual(Link(), self.judge(chain, 5))
         self.assertEqual(Link(Finding.OTHER_PREVIOUS), self.judge(chain, 5, name(3)))
+
+    def test_apart(self) -> None:
+        """Once the reader was out, one jump is none, and replays stay replays; then it goes on as ever."""
+        chain = replace(self.chain(1, 2), apart=True)
+        self.assertEqual(Link(), self.judge(chain, 7))
+        self.assertEqual(Link(Finding.REPLAYED), self.judge(chain, 2))
+        self.assertEqual(Link(Finding.OTHER_PREVIOUS), self.judge(chain, 3, name(1)))
+        self.assertTrue(SenderChain.from_fields(json.loads(json.dumps(chain.to_fields()))).apart)
+        chain = chain.after(7, name(7))
+        self.assertEqual((7, frozenset(), False), (chain.last, chain.missing, chain.apart))
+        self.assertEqual(Link(Finding.REPLAYED), self.judge(chain, 5))
+        self.assertEqual(Link(Finding.MISSING, 1), self.judge(chain, 9))
 
     def test_value(self) -> None:
         """Judging and going on change nothing in a chain: it is a value."""

@@ -61,10 +61,14 @@ class PinCase(SynchronousTestCase):
         assert pin is not None
         return pin
 
-    def holding(self, pin: Pin | None) -> PinStore:
-        """A store that holds this pin of bob's, and has saved nothing yet."""
+    def holding(self, pin: Pin | None, expected: bytes | None = None) -> PinStore:
+        """A store that holds this pin of bob's, and an invite line's word of his identity; nothing is saved yet."""
         self.setUp()
-        self.pins = PinStore({} if pin is None else {"bob": pin}, lambda user, pin: self.saved.append((user, pin)))
+        self.pins = PinStore(
+            {} if pin is None else {"bob": pin},
+            lambda user, pin: self.saved.append((user, pin)),
+            None if expected is None else {"bob": identity_hash(expected)},
+        )
         return self.pins
 
 
@@ -408,14 +412,13 @@ class ExpectTests(PinCase):
     def test_expected(self) -> None:
         """The identity named is pinned at first contact, as the line's, whoever shows it."""
         for source in THEIRS:
-            pins = self.holding(None)
-            pins.expect("bob", identity_hash(bob.ik))
+            pins = self.holding(None, bob.ik)
             self.assertEqual(Finding.FIRST, pins.consider(FIRST, 5, source))
             self.assertEqual(pin_of(FIRST, source="invite line"), self.pinned())
 
     def test_another(self) -> None:
         """Another identity is refused at first contact, by whomever and as often as it is shown, and not pinned."""
-        self.pins.expect("bob", identity_hash(bob.ik))
+        self.holding(None, bob.ik)
         for source in (*THEIRS, *THEIRS):
             error = self.assertRaises(InvalidKey, self.pins.consider, seen(1, impostor), 5, source)
             self.assertIn("not the one your invite line names", str(error))
@@ -425,18 +428,17 @@ class ExpectTests(PinCase):
     def test_owners_word_stands_above(self) -> None:
         """The owner may take another all the same; the line counts no more then."""
         for source in (Source.OWNER, Source.VERIFIED):
-            pins = self.holding(None)
-            pins.expect("bob", identity_hash(bob.ik))
+            pins = self.holding(None, bob.ik)
             self.assertEqual(Finding.FIRST, pins.consider(seen(1, impostor), 5, source))
             self.assertEqual(impostor.ik, self.pinned().ik)
             self.assertEqual(Finding.SAME, pins.consider(seen(1, impostor), 6, Source.DIRECTORY))
 
     def test_at_first_contact_only(self) -> None:
         """Who is pinned already stays pinned; a change after first contact is one as ever."""
-        self.pins.expect("bob", identity_hash(bob.ik))
+        self.holding(None, bob.ik)
         self.pins.consider(FIRST, 5, Source.ROOM)
         self.assertEqual(Finding.CHANGED, self.pins.consider(seen(1, impostor), 6, Source.DIRECTORY))
-        self.pins.expect("bob", identity_hash(third.ik))
+        self.holding(self.pins.get("bob"), third.ik)
         self.assertEqual(Finding.SAME, self.pins.consider(FIRST, 7, Source.DIRECTORY))
 
     def test_other_names(self) -> None:

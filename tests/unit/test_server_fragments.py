@@ -79,7 +79,7 @@ class WholeSessionTests(FragmentCase):
             first,
             third,
             m.History(id=20, room="ops", limit=2),
-            m.Sync(id=21, since={"ops": 3}),
+            m.Sync(id=21, since={self.rooms["ops"].log.id: 3}),
             m.RoomLog(id=22, room="ops"),
             m.Keys(id=23, users=("alice",)),
             m.Read(id=24, room="ops", seq=2),

@@ -437,7 +437,7 @@ class QueueTests(LineCase):
         self.bobs.lose()
         again = self.call()
         again.ask(self.login_of(self.bob, again))
-        again.ask(m.Sync(since={"ops": 12}))
+        again.ask(m.Sync(since={self.rooms["ops"].log.id: 12}))
         self.assertEqual([*range(13, 31)], [message.seq for message in again.take(m.StoredMessage)])
 
     def test_others_are_not_kept(self) -> None:

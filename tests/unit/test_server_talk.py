@@ -590,7 +590,7 @@ class HistoryTests(TalkCase):
             ):  # fmt: skip
                 self.assertFailed(NOT_MEMBER, caller.ask(request))
             self.assertFailed(NOT_INVITED, caller.ask(m.RoomLog(room="ops")))
-            self.assertEqual((), caller.ask(m.Sync(since={"ops": 3})).conversations)
+            self.assertEqual((), caller.ask(m.Sync(since={self.rooms["ops"].log.id: 3})).conversations)
         self.perform(self.alices, Invite, self.alice, self.bob, dl=self.lists["bob"])
         self.enter(self.bobs, self.bob, "ops")
         for caller in (self.bobs, second):
@@ -600,7 +600,7 @@ class HistoryTests(TalkCase):
         self.assertEqual(([9], False, 9, 9), self.page(self.bobs, after=0))
         self.assertEqual([[9], [9]], [self.seqs(caller) for caller in (self.bobs, second)])
         late = self.again(self.bob, sync=False)
-        (state,) = late.ask(m.Sync(epoch=self.store.epoch, since={"ops": 3})).conversations
+        (state,) = late.ask(m.Sync(epoch=self.store.epoch, since={self.rooms["ops"].log.id: 3})).conversations
         self.assertEqual((8, 8, 8), (state.first, state.read, state.start[0]))
         self.assertEqual([9], self.seqs(late))
 
@@ -621,7 +621,7 @@ class HistoryTests(TalkCase):
         self.perform(self.alices, Invite, self.alice, other)
         self.perform(self.bobs, Join, other)
         self.assertEqual(([], False, 0, 0), self.page(after=0))
-        (state,) = self.bobs.ask(m.Sync(since={"ops": 3})).conversations
+        (state,) = self.bobs.ask(m.Sync(since={self.rooms["ops"].log.id: 3})).conversations
         self.assertEqual((7, 7, 7), (state.first, state.read, state.start[0]))
 
     def test_audience(self) -> None:
@@ -683,7 +683,7 @@ class HistoryTests(TalkCase):
         self.damage()
         bobs = self.call()
         bobs.ask(self.login_of(self.bob, bobs))
-        bobs.ask(m.Sync(since={"ops": 0}))
+        bobs.ask(m.Sync(since={self.rooms["ops"].log.id: 0}))
         self.assertEqual([m.Live(room="ops", seq=7)], bobs.take(m.Live))
         self.send(8)
         self.assertEqual([8], self.seqs(bobs))
@@ -739,7 +739,7 @@ class SyncTests(TalkCase):
         for number in (1, 2):
             ths.append(next_th(ths[-1], log.head, self.ids[log.id, self.alice.dev(), number]))
         for seq in (0, 1, 2):
-            caller, reply = self.back(self.bob, since={"ops": seq})
+            caller, reply = self.back(self.bob, since={self.rooms["ops"].log.id: seq})
             self.assertEqual((seq, ths[seq]), reply.conversations[0].start)
             self.assertEqual([*range(seq + 1, 3)], self.seqs(caller))
 
@@ -748,7 +748,7 @@ class SyncTests(TalkCase):
         for number in range(1, 6):
             self.send(number)
         for person in (self.alice, self.bob):
-            caller, _ = self.back(person, epoch=self.store.epoch, since={"ops": 2})
+            caller, _ = self.back(person, epoch=self.store.epoch, since={self.rooms["ops"].log.id: 2})
             *messages, live = caller.take()
             self.assertEqual([3, 4, 5], [message.seq for message in messages])
             self.assertEqual(m.Live(room="ops", seq=5), live)
@@ -760,7 +760,7 @@ class SyncTests(TalkCase):
         for number in (1, 2, 3):
             self.send(number)
         self.alices.ask(self.pm_of(1, self.alice, self.bob))
-        caller, _ = self.back(self.bob, since={"ops": 1})
+        caller, _ = self.back(self.bob, since={self.rooms["ops"].log.id: 1})
         lines = [json.loads(line) for line in caller.raw.splitlines()]
         kinds = [
             (line.get("event", line.get("status")), line.get("room", "")[:3], line.get("seq")) for line in lines[-6:]
@@ -788,7 +788,7 @@ class SyncTests(TalkCase):
     def test_nothing_missed(self) -> None:
         """Where nothing was missed it is live at once."""
         self.send()
-        caller, reply = self.back(self.bob, since={"ops": 1})
+        caller, reply = self.back(self.bob, since={self.rooms["ops"].log.id: 1})
         self.assertFalse(reply.conversations[0].reset)
         self.assertEqual([m.Live(room="ops", seq=1)], caller.take())
 
@@ -797,23 +797,23 @@ class SyncTests(TalkCase):
         for number in (1, 2, 3):
             self.send(number)
         self.bobs.ask(m.Read(room="ops", seq=1))
-        caller, reply = self.back(self.bob, epoch="0" * 32, since={"ops": 3})
+        caller, reply = self.back(self.bob, epoch="0" * 32, since={self.rooms["ops"].log.id: 3})
         self.assertEqual((True, 1), (reply.conversations[0].reset, reply.conversations[0].read))
         self.assertEqual([2, 3], self.seqs(caller))
 
     def test_ahead(self) -> None:
         """So is a cursor that is ahead of the newest message."""
         self.send()
-        caller, reply = self.back(self.bob, epoch=self.store.epoch, since={"ops": 2, "unknown": 5})
+        caller, reply = self.back(self.bob, epoch=self.store.epoch, since={self.rooms["ops"].log.id: 2, "0" * 64: 5})
         self.assertEqual([("ops", True)], [(state.room, state.reset) for state in reply.conversations])
         self.assertEqual([1], self.seqs(caller))
 
     def test_again_on_one_connection(self) -> None:
         """A second sync tells where everything stands, and streams nothing twice."""
         self.send()
-        caller, _ = self.back(self.bob, since={"ops": 0})
+        caller, _ = self.back(self.bob, since={self.rooms["ops"].log.id: 0})
         caller.take()
-        self.assertEqual(1, caller.ask(m.Sync(since={"ops": 0})).conversations[0].last)
+        self.assertEqual(1, caller.ask(m.Sync(since={self.rooms["ops"].log.id: 0})).conversations[0].last)
         self.assertEqual([], caller.take())
         self.send(2)
         self.assertEqual([2], self.seqs(caller))
@@ -821,7 +821,7 @@ class SyncTests(TalkCase):
     def test_long(self) -> None:
         """More than a page comes in several, in order, and once."""
         self.many(12)
-        caller, _ = self.back(self.bob, since={"ops": 0})
+        caller, _ = self.back(self.bob, since={self.rooms["ops"].log.id: 0})
         self.assertEqual([*range(1, 13)], self.seqs(caller))
         self.assertEqual([m.Live(room="ops", seq=12)], caller.take(m.Live))
 
@@ -839,7 +839,7 @@ class SyncTests(TalkCase):
 
         self.patch(type(self.store), "read", counted)
         caller.transport.producer.pauseProducing()
-        caller.say(m.Sync(since={"ops": 0}))
+        caller.say(m.Sync(since={self.rooms["ops"].log.id: 0}))
         caller.listen()
         self.assertEqual([0], reads)
         self.send(13)
@@ -853,7 +853,7 @@ class SyncTests(TalkCase):
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
-        caller.say(m.Sync(since={"ops": 0}))
+        caller.say(m.Sync(since={self.rooms["ops"].log.id: 0}))
         for number in (8, 9):
             self.send(number)
         gate.open()
@@ -880,7 +880,7 @@ class SyncTests(TalkCase):
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
-        caller.say(m.Sync(since={"ops": 0}))
+        caller.say(m.Sync(since={self.rooms["ops"].log.id: 0}))
         for kind in (Leave, Join):
             caller.say(self.act_of(kind, self.bob))
             self.rooms["ops"].do(kind, self.bob)
@@ -896,12 +896,12 @@ class SyncTests(TalkCase):
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
-        caller.say(m.Sync(since={"ops": 0}))
+        caller.say(m.Sync(since={self.rooms["ops"].log.id: 0}))
         caller.say(m.Logout(), self.login_of(self.alice, caller))
         gate.open()
         self.assertEqual([], caller.take(m.StoredMessage, m.Live))
         self.assertEqual(["ok"] * 3, [reply["status"] for reply in caller.replies()])
-        caller.ask(m.Sync(since={"ops": 5}))
+        caller.ask(m.Sync(since={self.rooms["ops"].log.id: 5}))
         messages = caller.take(m.StoredMessage)
         self.assertEqual([(6, "alice"), (7, "alice")], [(one.seq, *one.package.kids) for one in messages])
 
@@ -911,7 +911,7 @@ class SyncTests(TalkCase):
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         gate = Gate(self, "read")
-        caller.say(m.Sync(since={"ops": 0}))
+        caller.say(m.Sync(since={self.rooms["ops"].log.id: 0}))
         caller.lose()
         gate.open()
         self.assertEqual([], caller.take(m.StoredMessage, m.Live))
@@ -946,7 +946,7 @@ class SyncTests(TalkCase):
         self.many(3)
         carols = self.member(self.carol, "ops")
         carols.lose()
-        caller, _ = self.back(self.carol, epoch=self.store.epoch, since={"ops": 1})
+        caller, _ = self.back(self.carol, epoch=self.store.epoch, since={self.rooms["ops"].log.id: 1})
         self.assertEqual([m.Live(room="ops", seq=3)], caller.take())
 
     def test_busy_while_looking_up_again(self) -> None:
@@ -954,11 +954,11 @@ class SyncTests(TalkCase):
         genuine = type(self.store).conversations
         looks: list[str] = []
 
-        async def busy(store: Any, user: str, *since: Any) -> Any:
+        async def busy(store: Any, user: str, *since: Any, **how: Any) -> Any:
             looks.append(user)
             if len(looks) > 1:
                 raise Refused(TRY_AGAIN, retry_after=2.0)
-            return await genuine(store, user, *since)
+            return await genuine(store, user, *since, **how)
 
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
@@ -976,7 +976,7 @@ class SyncTests(TalkCase):
         caller = self.call()
         caller.ask(self.login_of(self.bob, caller))
         self.patch(type(self.store), "read", busy)
-        caller.ask(m.Sync(since={"ops": 0}))
+        caller.ask(m.Sync(since={self.rooms["ops"].log.id: 0}))
         self.assertEqual(["try_again"], [bye.reason for bye in caller.take(m.Bye)])
         self.assertTrue(caller.closing)
 

@@ -134,9 +134,10 @@ class StartTests(StoreCase):
             self.do(self.store.append(message))
             self.ths.append(next_th(self.ths[-1], log.head, message.id))
 
-    def assertStart(self, seq: int, user: str, since: dict[str, int]) -> None:
+    def assertStart(self, seq: int, user: str, since: dict[str, int], *, follows: bool = True) -> None:
         """With these cursors a user goes on behind that message."""
-        (record,) = self.do(self.store.conversations(user, since))
+        named = {self.rooms["ops"].log.id if name == "ops" else name: seq for name, seq in since.items()}
+        (record,) = self.do(self.store.conversations(user, named, follows=follows))
         self.assertEqual((seq, self.ths[seq]), record.start)
 
     def test_cursor(self) -> None:
@@ -153,6 +154,12 @@ class StartTests(StoreCase):
         self.do(self.store.move_read_marker("alice", "ops", 3))
         for since in ({}, {"ops": 5}, {"other": 1}):
             self.assertStart(3, "alice", since)
+
+    def test_another_history(self) -> None:
+        """With a cursor of a history that is no more it is what comes first, the cursor or the read marker."""
+        self.do(self.store.move_read_marker("alice", "ops", 3))
+        for seq, start in ((1, 1), (3, 3), (4, 3)):
+            self.assertStart(start, "alice", {"ops": seq}, follows=False)
 
     def test_newest(self) -> None:
         """Whoever asks for no cursors gets the newest place."""

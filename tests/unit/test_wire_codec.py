@@ -85,7 +85,7 @@ REQUESTS: list[m.AnyRequest] = [
     m.Pm(id=16, user="bob", package=PACKAGE),
     m.History(id=17, room="general", limit=200, before=7),
     m.History(room=PM, after=0),
-    m.Sync(id=18, epoch=EPOCH, since={"general": 4, PM: 0}),
+    m.Sync(id=18, epoch=EPOCH, since={TH: 4, PM: 0}),
     m.Sync(),
     m.Read(id=19, room=PM, seq=4),
     m.Ping(id="a string"),
@@ -446,12 +446,12 @@ class LimitTests(CodecCase):
             self.check(kind, field, NAMES)
 
     def test_conversations(self) -> None:
-        """Where a conversation is named, it is a room or a private one."""
+        """Where a conversation is named, it is a room or a private one; cursors go by ids."""
         for kind in (m.History, m.Read, m.Audience):
             self.check(kind, "room", CONVERSATIONS)
-        for name in CONVERSATIONS[0]:
+        for name in (TH, PM):
             self.decode({"cmd": "sync", "since": {name: 0}})
-        for name in CONVERSATIONS[1]:
+        for name in (*CONVERSATIONS[1], "general", TH[1:], f"{TH}\n"):
             if isinstance(name, str):
                 self.refuse({"cmd": "sync", "since": {name: 0}})
 
@@ -465,7 +465,7 @@ class LimitTests(CodecCase):
 
     def test_counts(self) -> None:
         """Counts are whole, from 0 or 1, and below 2**53; a bool is none."""
-        for kind, field in ((m.RoomLog, "after"), (m.Extend, "after"), (m.Sync, "since.general")):
+        for kind, field in ((m.RoomLog, "after"), (m.Extend, "after"), (m.Sync, f"since.{TH}")):
             self.check(kind, field, COUNT)
         for kind, field in ((m.Read, "seq"), (m.Register, "backup.version")):
             self.check(kind, field, NUMBER)
@@ -552,7 +552,7 @@ class LimitTests(CodecCase):
         """Keys of 1 to 50 users at once; a sync of at most 8000 conversations."""
         users = [f"u{number}" for number in range(51)]
         self.check(m.Keys, "users", ([users[:1], users[:50]], [[], users, "alice", None]))
-        since = {f"r{number}": 0 for number in range(8001)}
+        since = {f"{number:064x}": 0 for number in range(8001)}
         self.check(m.Sync, "since", ([{}, dict(list(since.items())[:8000])], [since, [], None]))
 
     def test_required_fields(self) -> None:

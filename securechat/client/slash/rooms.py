@@ -100,7 +100,15 @@ async def _join(core: ChatCore, found: Conversation) -> None:
     assert log is not None
     with core.lobby.entering(found.room):
         if log.role(author.user, author.ik) is not Role.NONE:  # another device of this account, a moment ago
-            raise InvalidKey(f"you are in {found.room} already by its log, and the server did not say so. Try again")
+            await core.lobby.take_up(found.room)
+            taken = core.conversations.known(found.id)
+            if taken is None or not taken.here:
+                raise InvalidKey(
+                    f"you are in {found.room} already by its log, and the server did not say so. Try again"
+                )
+            _activate(core, taken)
+            core.answer(f"Another device of yours entered {taken.label}: it is active here too.")
+            return
         found = await core.lobby.enter_room(found, await core.lobby.act(found, acts.join(author)))
     who = f"{len(log.members)} members" if len(log.members) > 1 else "you alone"
     core.answer(
@@ -389,12 +397,12 @@ async def do_continue(core: ChatCore, name: str) -> Exit | None:
     """Goes on in a conversation where something did not check out, or whose readers grew."""
     account_of(core)
     if name.startswith("@"):
-        conversation = core.conversations.with_peer(user_name(name))
+        conversation = core.with_peer(user_name(name))
         if conversation is None:
             raise Mistyped(f"You have no private messages with {name[1:]}.")
     else:
         label = room_name(name)
-        known = core.conversations.labelled(label) or core.conversations.with_peer(label)
+        known = core.conversations.labelled(label) or core.with_peer(label)
         if known is None:
             raise room_missing(core, label)
         conversation = known

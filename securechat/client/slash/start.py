@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from securechat.client import accounts, commands
-from securechat.client.accounts import KeysOutOfReach
+from securechat.client.accounts import KeysOutOfReach, OpenAccount
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, secret, user_name
 from securechat.client.slash.rooms import do_join
+from securechat.client.store import CannotKeep
 from securechat.errors import Refused
 from securechat.link import ConnectLine
 from securechat.wire import messages as m
@@ -39,22 +40,28 @@ async def do_register(core: ChatCore, name: str, password: str | None = None) ->
     line = core.line
     account = await accounts.register(core.shop, protocol, user, typed, line.invite)
     core.line = replace(line, invite=None, room=None, rid=None, inviter=None)  # which served once
+    try:
+        await _learn(account, line)
+    except CannotKeep:
+        account.close()
+        raise
     await core.enter(account)
-    await _learn(core, line)
     core.answer(f"Welcome, {user}. You are registered and logged in.")
     if line.room is not None and (line.invite is not None or line.inviter is not None):
         await do_join(core, line.room)
 
 
-async def _learn(core: ChatCore, line: ConnectLine) -> None:
-    """What an invite line vouches for: who made it, and which room it leads to."""
-    if line.inviter is not None and core.people is not None:
+async def _learn(account: OpenAccount, line: ConnectLine) -> None:
+    """What an invite line vouches for: who made it, and which room it leads to. Before the server says otherwise."""
+    puts = []
+    if line.inviter is not None:
         user, _, identity = line.inviter.partition(":")
-        core.people.pins.expect(user, identity)
-        await core.keep([("expected", user, identity)], [])
+        puts.append(("expected", user, identity))
     if line.room is not None and line.rid is not None:
-        core.conversations.names.setdefault(line.room, line.rid)
-        await core.keep([("name", line.room, line.rid)], [])
+        puts.append(("name", line.room, line.rid))
+    await account.store.write(puts)
+    for kind, name, value in puts:
+        account.records = {**account.records, kind: {**account.records.get(kind, {}), name: value}}
 
 
 def nobody_logged_in(core: ChatCore) -> None:

@@ -105,7 +105,7 @@ async def _own_first(core: ChatCore, conversation: Conversation) -> None:
 async def _named(core: ChatCore, where: str) -> Conversation:
     if not where.startswith("@"):
         return room_of(core, room_name(where))
-    found = core.conversations.with_peer(user_name(where))
+    found = core.with_peer(user_name(where))
     if found is None:
         raise Mistyped(f"You have no private messages with {where[1:]} yet. Type /pm {where[1:]} MESSAGE.")
     return found

@@ -14,7 +14,9 @@ from securechat.storage.queries.sealing import AtRest, place
 LISTED: Final = 10_000  # rooms that a list shows: with more it would not fit into a reader's send queue
 
 
-def conversations(cursor: Cursor, user: str, since: Mapping[str, int] | None) -> Sequence[ConversationRecord]:
+def conversations(
+    cursor: Cursor, user: str, since: Mapping[str, int] | None, follows: bool
+) -> Sequence[ConversationRecord]:
     """See `ChatStore.conversations`."""
     cursor.execute(
         "SELECT c.id, c.th, c.name, c.room_id, c.head, c.events, c.last_seq, m.first_seq, m.read_seq, peer.name"
@@ -30,8 +32,13 @@ def conversations(cursor: Cursor, user: str, since: Mapping[str, int] | None) ->
     for conversation, th, room, room_id, head, events, last, first, read, peer in cursor.fetchall():
         start = last, th.hex()
         if since is not None:
-            given = since.get(room)
-            cursor_at = read if given is None or given > last else max(given, first)
+            given = since.get(room_id)
+            if given is None:
+                cursor_at = read
+            elif follows and given <= last:
+                cursor_at = max(given, first)
+            else:  # of a history that is no more: what the reader may not have is behind both
+                cursor_at = max(min(given, read), first)
             start = _place(cursor, conversation, room_id, cursor_at, start)
         records.append(ConversationRecord(room, room_id, head.hex(), events, last, first, read, start, peer))
     return records
