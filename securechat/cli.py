@@ -24,7 +24,7 @@ examples:
 
 exit status: 0 done; 1 what was typed cannot be done; 2 wrong usage; 3 network or server; 4 an identity changed or is
 unknown, or something signed does not check out; 5 too many attempts; 6 login refused; 7 no such room or user, or not a
-member; 8 delivered in part; 130 interrupted. A script ends with its first command that fails.
+member; 130 interrupted. A script ends with its first command that fails.
 """
 
 

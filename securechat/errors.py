@@ -23,7 +23,6 @@ class Exit(IntEnum):
     RATE_LIMITED = 5
     LOGIN_REFUSED = 6
     NOT_THERE = 7
-    PARTLY = 8
     INTERRUPTED = 130
 
 
@@ -159,6 +158,9 @@ INTERNAL: Final = Code(
 )
 
 CODES: Final[dict[str, Code]] = {value.name: value for value in list(globals().values()) if isinstance(value, Code)}
+
+PATIENCE: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})  # the same request may be accepted later
+NOT_THE_NEXT: Final = frozenset({OLD_HEAD, STALE_CTL, STALE_OWN})  # an act that does not go on from the log as it is
 
 
 class SecureChatError(Exception):

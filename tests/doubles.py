@@ -610,7 +610,7 @@ class ClientThreads(InlineThreads):
             work = quick_stretch
         elif work is new_rsa:
             work = self._next_key
-        return deferToThreadPool(self._reactor, self, self._inside, work, *arguments)  # type: ignore[arg-type]
+        return deferToThreadPool(self._reactor, self, self._inside, work, *arguments)  # type: ignore[arg-type]  # a pool
 
     def _inside(self, work: Callable[..., Any], *arguments: Any) -> Any:
         self.inside = True

@@ -115,7 +115,8 @@ class EvilCase(ChatCase):
         self.assertEqual(Exit.UNTRUSTED, client.exit(line))
         self.assertShown(why, client)
         self.assertEqual(before, self.sends(client))
-        self.assertTrue(client.core.outbox.pending())  # type: ignore[union-attr]
+        assert client.core.outbox is not None
+        self.assertTrue(client.core.outbox.pending())
 
     @staticmethod
     def sends(client: ChatClient) -> int:

@@ -198,7 +198,7 @@ def main(arguments: list[str]) -> int:
     def factory(*args: Any, **kw: Any) -> EvilFactory:
         return EvilFactory(evil, *args, **kw)
 
-    service.ChatServerFactory = factory  # type: ignore[assignment,misc]
+    service.ChatServerFactory = factory  # type: ignore[assignment,misc]  # what the service makes
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     settings = Settings(data_dir=options.data_dir, listen=(options.listen,))
     daemon = service.ChatServerService(settings, genuine, foreground=lambda: True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 from twisted.internet.defer import Deferred
@@ -15,8 +15,6 @@ from securechat.wire.names import is_private
 
 if TYPE_CHECKING:
     from securechat.client.core import ChatCore
-
-_INVITES: Final = 20  # looked at together; the server can name any number
 
 
 class CatchUp:
@@ -69,7 +67,7 @@ class CatchUp:
             self.check_entry(state.room, passed_over=state.room in passed_over)
         for conversation in self._core.conversations:
             self._core.lobby.tell_events(conversation)  # what a client that was ended in between had not said
-        self._core.own_task(self._core.lobby.look_at(reply.invites[:_INVITES]), "looking at invitations")
+        self._core.own_task(self._core.lobby.look_at(reply.invites), "looking at invitations")
         waiter: Deferred[None] = Deferred()
         self._waiters.append(waiter)  # not before: nothing is sealed for members of an old log
         self.check()
@@ -102,7 +100,6 @@ class CatchUp:
                 " here; the one you knew is gone, or hidden.",
                 before.title,
             )
-        conversation.reader.user = self._core.user
         conversation.first, conversation.read = state.first, state.read
         self._core.shown(conversation)
         seq = conversation.cursor
@@ -126,7 +123,7 @@ class CatchUp:
         return passed_over
 
     def check_entry(self, room: str, *, passed_over: bool) -> None:
-        """Whether a room's log shows that one was out of it, where the server passed over messages for that reason."""
+        """Takes note of where one entered; an alarm if messages were `passed_over` and the log shows no new entry."""
         conversation = self._core.conversations.get(room)
         if conversation is None or conversation.log is None:
             return
@@ -173,7 +170,7 @@ class CatchUp:
         self.check()
 
     def check(self) -> None:
-        """Whether all have come: then, once what was missed is shown, what is new may be sent."""
+        """If all have come: once what was missed is shown, what is new may be sent."""
         if not all(conversation.live for conversation in self._core.conversations) or not self._waiters:
             return
         present = self._round

@@ -14,7 +14,7 @@ class Command:
     """One slash command.
 
     Attributes:
-        name: also the name of the core's method (`do_` + name, hyphens as underscores).
+        name: also the name of its function in `client.slash` (`do_` + name, hyphens as underscores).
         usage: the arguments for people: ``<needed> [optional]``.
         group: the heading it stands under in /help.
         summary: what it does, in one line.
@@ -81,7 +81,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("accept", "<room>", ROOMS, "enter a room you were invited to", 1, 1, ("room",)),
     Command("continue", "<room>", ROOMS, "go on after a warning there", 1, 1, ("room",),
             details=("Sending stops where something does not check out: a forked history,",
-                     "a hidden kick, a log that breaks its rules. This goes on all the same.",
+                     "a hidden kick. This goes on all the same. Where a room's log breaks",
+                     "its rules, it asks for the log again. /continue @NAME for private talk.",
                      "It also sends what waits because others came into a private room.")),
     Command("invite", "[user] [room]", RUN, "let somebody in; alone: a line for a friend", 0, 2, ("user", "room")),
     Command("kick", "<user> [reason]", RUN, "put a member out", 1, 2, ("user", "text")),
@@ -129,7 +130,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
         "reset-identity", "[password]", ACCOUNT, "start over when the old keys are lost", 0, 2, (), (0, 1),
         details=("Friends will see that your identity changed and must /trust you again.",
                  "Your old messages stay unreadable to the new keys.",
-                 "Nothing else helps when keys and backup are lost."),
+                 "Nothing else helps when keys and backup are lost.",
+                 "Asks first; /reset-identity PASSWORD yes does not."),
     ),
 )  # fmt: skip
 

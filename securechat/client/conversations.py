@@ -139,9 +139,11 @@ class Conversations:
 
     Args:
         names: rooms known before, by name: their ids. Another room of a known name gets a label of its own.
+        user: whose they are.
     """
 
-    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+    def __init__(self, names: Mapping[str, str] | None = None, user: str = "") -> None:
+        self._user = user
         self.names = dict(names or {})
         self._here: dict[str, Conversation] = {}
         self._known: dict[str, Conversation] = {}
@@ -196,6 +198,7 @@ class Conversations:
         if before is not None and before.id != conversation.id:
             self.lose(conversation.room)
         conversation.here = True
+        conversation.reader.user = self._user
         self._here[conversation.room] = conversation
         self.remember(conversation)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -39,10 +39,7 @@ from securechat.crypto.trust import Pin, PinStore, TrustState
 from securechat.errors import (
     BAD_HEADER,
     BAD_SESSION,
-    BUSY,
-    FULL,
-    RATE_LIMITED,
-    TRY_AGAIN,
+    PATIENCE,
     Exit,
     InvalidKey,
     Refused,
@@ -54,8 +51,7 @@ from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
 _LEAVE_SECONDS: Final = 1.0  # that whoever leaves waits for the server's answers
-_PATIENCE: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
-_QUESTIONS: Final = 5  # the same to a server that is busy
+_QUESTIONS: Final = 5  # how often one is asked of a server that asks for patience
 _SAVE_SECONDS: Final = 0.5  # what was shown is noted this long afterwards, many at once
 
 
@@ -291,7 +287,9 @@ class ChatCore:
         """Asks the server. Raises Refused, LinkLost."""
         protocol = self.link.protocol if self.link is not None else None
         if protocol is None:
-            raise LinkLost("there is no connection to the server right now; it is tried again by itself")
+            raise LinkLost(
+                "there is no connection to the server right now. It is tried by itself: type this again then"
+            )
         return await protocol.request(request)
 
     async def ask(self, request: m.Request) -> Any:
@@ -306,7 +304,7 @@ class ChatCore:
             try:
                 return await self.request(request)
             except Refused as refusal:
-                if refusal.code not in _PATIENCE:
+                if refusal.code not in PATIENCE:
                     raise
                 if not left:
                     self.give_up_link(str(refusal))
@@ -442,12 +440,11 @@ class ChatCore:
         self.inbox = Inbox(self, self.run, account.keys.by_kid())
         self.catchup.epoch = str(records.get("meta", {}).get("epoch", ""))
         self.people.meet_self(account.own, fresh=account.fresh)
-        self.conversations = Conversations(records.get("name", {}))
+        self.conversations = Conversations(records.get("name", {}), account.user)
         chains, logs = _by_conversation(records, "chain"), _by_conversation(records, "log")
         for id, record in records.get("conv", {}).items():
             conversation = Conversation(str(record["room"]), record["peer"], id)
             conversation.restore(record, chains.get(id, {}))
-            conversation.reader.user = account.user
             if is_private(conversation.room):
                 conversation.reader.pair = self._desk.pair(conversation)  # so that nobody gives it another peer
             else:
@@ -491,6 +488,13 @@ class ChatCore:
     async def prepare(self, conversation: Conversation) -> None:
         """Gets the keys of a room's members, so that the first message leaves at once; says whose identity changed."""
         await self._post.prepare(conversation)
+
+    async def fetch_anew(self, users: Collection[str]) -> None:
+        """Fetches the keys of all these, this account's own among them. Raises Refused, LinkLost."""
+        if self.people is not None:
+            await self.people.fetch([user for user in users if user != self.user])
+        if self.user in users:
+            await self.renew_own()
 
     async def renew_own(self) -> None:
         """Fetches this account's own keys: another device changed them. Raises Refused, LinkLost."""
@@ -547,11 +551,7 @@ class ChatCore:
             # Where it went is what was signed, whatever the server says it stored.
             conversation = self.conversations.labelled(entry.where)
             if peer is not None:
-                known = self.conversations.get(sealed.conversation)
-                conversation = self.conversations.ensure(sealed.conversation, peer)
-                if known is None:
-                    conversation.reader.user = self.user
-                    conversation.live = True
+                conversation = self._private(sealed.conversation, peer)
             if conversation is not None and conversation.id == sealed.conversation:
                 events = reply.events if peer is None else 0
                 own = OwnMessage(
@@ -594,9 +594,14 @@ class ChatCore:
         conversation = self.conversations.get(message.room)
         if conversation is None and is_private(message.room) and message.to is not UNSET:
             peer = message.to if message.sender == self.user else message.sender
-            conversation = self.conversations.ensure(message.room, peer)
-            conversation.reader.user = self.user
-            conversation.live = True
+            conversation = self._private(message.room, peer)
+        return conversation
+
+    def _private(self, room: str, peer: str) -> Conversation:
+        """A private conversation, begun now if there was none: nothing of it is missed then."""
+        begun = self.conversations.get(room) is None
+        conversation = self.conversations.ensure(room, peer)
+        conversation.live = conversation.live or begun
         return conversation
 
     def shown(self, conversation: Conversation, device: str = "") -> None:

@@ -41,10 +41,7 @@ class Desk:
             # only the directory tells who somebody is that left before this account had met them.
             await people.know({user for user, _ in authors} - {self._core.user})
             unknown = {who for who in authors if people.device(*who) is None} - self._asked
-            if unknown:
-                await people.fetch({user for user, _ in unknown} - {self._core.user})
-            if any(user == self._core.user for user, _ in unknown):
-                await self._core.renew_own()
+            await self._core.fetch_anew({user for user, _ in unknown})
             self._asked |= unknown  # not before: where the link broke, they are asked for again
             if conversation.peer is not None:
                 await people.know([conversation.peer])
@@ -69,11 +66,7 @@ class Desk:
             return
         headers = [e.header for e in examined if e.header is not None and e.unread is None]
         with contextlib.suppress(Refused):
-            newer = {h.author for h in headers if h.dl[0] > people.newest_list(h.author)[0]} - {self._core.user}
-            if newer:
-                await people.fetch(newer)
-            if any(h.author == self._core.user and h.dl[0] > people.newest_list(h.author)[0] for h in headers):
-                await self._core.renew_own()
+            await self._core.fetch_anew({h.author for h in headers if h.dl[0] > people.newest_list(h.author)[0]})
         audiences = conversation.audiences
         for header in headers:
             if header.rcp in audiences:

@@ -1,4 +1,4 @@
-"""Why something typed waits for its author's word: it is kept, and the text says what to type."""
+"""Why something typed waits for its author's word, kept, and what to type; or why it goes nowhere."""
 
 from __future__ import annotations
 

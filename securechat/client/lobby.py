@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 NOT_IN: Final = (NO_SUCH_ROOM, NOT_INVITED, NOT_MEMBER)  # what the server says of a room one is not in any more
-_INVITES: Final = 20  # looked at or waiting for it; the server can name any number
+_INVITES: Final = 20  # looked at, or waiting for it, at a time; the server can name any number
 _LINES: Final = 8  # about what happened in a room meanwhile; of more, only the people are named
 _TRIES: Final = 3  # to find a moment in which nothing is shown
 
@@ -62,8 +63,8 @@ class Lobby:
         return found
 
     async def look_at(self, rooms: Iterable[str]) -> None:
-        """The same for several, one after the other."""
-        for room in rooms:
+        """Looks at invitations, one after the other."""
+        for room in islice(rooms, _INVITES):
             await self.invited(room)
 
     async def invited(self, room: str) -> None:
@@ -302,7 +303,6 @@ class Lobby:
                 self.passed_over(conversation)
         conversation.restart(*start)
         conversation.first = first
-        conversation.reader.user = self._core.user
         conversation.live = True
         conversation.label = self._core.conversations.label(conversation.room, conversation.id)
         conversation.told = conversation.queued = len(conversation.events)

@@ -23,27 +23,23 @@ from securechat.client.store import CannotKeep
 from securechat.errors import (
     BAD_AUDIENCE,
     BAD_SESSION,
-    BUSY,
     CTR_BEHIND,
     DEVICE_FIRST,
-    FULL,
     LOGIN_FIRST,
     OUT_OF_TURN,
-    RATE_LIMITED,
+    PATIENCE,
     STALE_HEAD,
     STALE_KEYS,
-    TRY_AGAIN,
     Exit,
     InvalidKey,
     Refused,
 )
 from securechat.wire import messages as m
 
-_RETRY: Final = frozenset({BUSY, FULL, RATE_LIMITED, TRY_AGAIN})
 _RESEAL: Final = frozenset({BAD_AUDIENCE, STALE_HEAD, STALE_KEYS})  # nothing was stored, and other bytes may do
 _LATER: Final = frozenset({BAD_SESSION, DEVICE_FIRST, LOGIN_FIRST})  # about the connection, not the message
 _RETRY_SECONDS: Final = 5.0  # where the server names no time
-_RESEALS: Final = 20  # in a row, of one message, before a pause
+_RESEALS: Final = 20  # of one message, before a pause
 
 
 class LostMessages(Held):
@@ -96,7 +92,7 @@ class Entry:
         seen: who was in a private room when it was typed; None elsewhere.
         room: the id of that room; another that gets its name is not what was meant.
         done: fires with the exit status once it is stored, refused, or must wait for its author's word.
-        reseals: refusals in a row that asked for other bytes.
+        reseals: refusals that asked for other bytes, or to be tried again.
         delayed: whether its author was told that the server asks for patience.
     """
 
@@ -181,7 +177,11 @@ class Host(Protocol):
         """A message is stored at the server."""
 
     async def renew(self, entry: Entry, refusal: Refused) -> bool:
-        """Learns what a refusal says that the client lacks; whether other bytes are called for. Raises LinkLost."""
+        """Learns what a refusal says that the client lacks; whether other bytes are called for.
+
+        Raises:
+            LinkLost, InvalidKey.
+        """
 
     def proven(self, sealed: Sealed, refusal: Refused) -> Turn | None:
         """This device's newest message, from the server's proof; None where it proves nothing."""
@@ -266,11 +266,11 @@ class Outbox:
                 self._lost.discard(name)
                 self._start(name)
 
-    def release(self, where: str | None = None) -> None:
-        """Lets also those move that waited for their author's word: everywhere, or there."""
-        self._held.difference_update(self._held.copy() if where is None else {where})
-        self._lost &= self._held
-        self.kick(where)
+    def release(self) -> None:
+        """Lets also those move that waited for their author's word."""
+        self._held.clear()
+        self._lost.clear()
+        self.kick()
 
     def new_epoch(self) -> None:
         """The server says that it lost something: what waits for that alone goes with the next `kick`."""
@@ -286,7 +286,7 @@ class Outbox:
         for entry in self._queues.get(where, []):
             if entry.seen is not None:
                 entry.seen = seen
-        self.release(where)
+        self.kick(where)
 
     async def reseal(self, where: str) -> None:
         """The server's history there went back: what waits must name another place in it. Raises CannotKeep.
@@ -373,7 +373,7 @@ class Outbox:
         entry.sealed = sealed  # not before: what is here may be sent
 
     async def _refused(self, where: str, entry: Entry, refusal: Refused) -> None:
-        if refusal.code in _RETRY:
+        if refusal.code in PATIENCE:
             if not entry.delayed:
                 entry.delayed = True
                 self._host.delayed(entry, refusal)

@@ -13,6 +13,7 @@ from securechat.client.protocol import LinkLost
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import Position, SealedMessage, message_id, parse_header, seal, verify_header
 from securechat.crypto.identity import AccountKeys, private_conversation
+from securechat.crypto.roomlog import RoomLog
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import BAD_AUDIENCE, STALE_HEAD, STALE_KEYS, InvalidKey, Refused
 from securechat.wire import messages as m
@@ -44,10 +45,11 @@ class Post:
             room, head = private_conversation(account.own.ik, peer.ik), ""
             conversation = core.conversations.known(room)
         else:
-            conversation = self._room(entry.where)
+            conversation, log = self._room(entry.where)
             if entry.room not in ("", conversation.id):
                 raise Elsewhere(conversation.title)
-            readers, room, head = await self._readers(conversation, entry), conversation.id, conversation.log.head  # type: ignore[union-attr]
+            readers = await self._readers(conversation, log, entry)
+            room, head = conversation.id, log.head  # not before: somebody may have come or gone meanwhile
         if conversation is not None and conversation.stopped:
             raise Stopped(conversation.title, conversation.stopped, broken=conversation.broken)
         readers[account.user] = account.own
@@ -68,14 +70,14 @@ class Post:
         sealed = await core.run(seal, *work) if len(readers) > _SEAL_IN_THREAD else seal(*work)
         return Sealed(_package(sealed), room, position.ctr, sealed.id)
 
-    def _room(self, label: str) -> Conversation:
+    def _room(self, label: str) -> tuple[Conversation, RoomLog]:
         core = self._core
         conversation = core.conversations.labelled(label)
         if conversation is None or conversation.log is None:
             raise slash.not_in(label) if core.synced else LinkLost("the room is not there yet")
-        return conversation
+        return conversation, conversation.log
 
-    async def _readers(self, conversation: Conversation, entry: Entry) -> dict[str, AccountKeys]:
+    async def _readers(self, conversation: Conversation, log: RoomLog, entry: Entry) -> dict[str, AccountKeys]:
         """Whom a message to a room is sealed for: the log's members, each by the identity that is one.
 
         Nobody can be sealed for whose identity is not in force any more. A changed one stops the message in a private
@@ -83,8 +85,8 @@ class Post:
         somebody else under that name, may be in an open room. For the same reason one of whom the server gives no
         usable keys stops a message in a private room only; in an open one they are left out, which is said.
         """
-        core, people, log = self._core, self._core.people, conversation.log
-        assert people is not None and log is not None
+        core, people = self._core, self._core.people
+        assert people is not None
         head = None
         while head != log.head:  # else somebody came or went while keys were fetched
             head = log.head
@@ -115,7 +117,7 @@ class Post:
         if entry.where.startswith("@"):
             reply = await self._core.request(m.Pm(user=entry.where[1:], package=sealed.package))
         else:
-            reply = await self._core.request(m.Send(room=self._room(entry.where).room, package=sealed.package))
+            reply = await self._core.request(m.Send(room=self._room(entry.where)[0].room, package=sealed.package))
         ok: m.SendOk = reply
         return ok
 
@@ -133,20 +135,17 @@ class Post:
         users = tuple(refusal.data.get("users", ()))
         try:
             if refusal.code is STALE_KEYS:
-                await core.people.fetch([user for user in users if user != core.user])
-                if core.user in users:
-                    await core.renew_own()
+                await core.fetch_anew(users)
                 return True
             if entry.where.startswith("@"):
                 await core.people.fetch([entry.where[1:]])
                 return True
-            conversation = self._room(entry.where)
-            assert conversation.log is not None
-            await core.book.reach(conversation, conversation.log.count + 1, quietly=True)
+            conversation, log = self._room(entry.where)
+            await core.book.reach(conversation, log.count + 1, quietly=True)
             if refusal.code is STALE_HEAD:
-                since = conversation.log.changed_since(parse_header(entry.sealed.package.hdr).head)
+                since = log.changed_since(parse_header(entry.sealed.package.hdr).head)
                 return since is None or since[1]
-            others = [user for user in conversation.log.members if user != core.user]
+            others = [user for user in log.members if user != core.user]
             await core.people.fetch(others)
             if refusal.code is BAD_AUDIENCE:
                 core.people.demand(others)

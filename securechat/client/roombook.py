@@ -21,7 +21,7 @@ from securechat.crypto.identity import Device, verify_certificate
 from securechat.crypto.roomlog import AnyEvent, Create, Join, RoomLog, SignedEvent, replay, sign_event
 from securechat.crypto.transcript import transcript_start
 from securechat.crypto.trust import Sighting
-from securechat.errors import OLD_HEAD, STALE_CTL, STALE_LOG, STALE_OWN, InvalidKey, Refused
+from securechat.errors import NOT_THE_NEXT, STALE_LOG, InvalidKey, Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 
@@ -132,7 +132,11 @@ class RoomBook:
             lock.release()
 
     async def look(self, room: str, events: Callable[[int], None] | None = None) -> Conversation:
-        """A room one is not in (yet): its log, verified, in a conversation of its own. Raises Refused, LinkLost."""
+        """A room one is not in (yet): its log, verified, in a conversation of its own.
+
+        Raises:
+            Refused, LinkLost, InvalidKey.
+        """
         found = Conversation(room, kept=False)
         while await self._page(found):
             if found.log is not None and events is not None and found.log.count >= _SLOW:
@@ -314,7 +318,7 @@ class RoomBook:
                     m.DoAct(room=conversation.room, signed=signed.data, sig=signed.sig)
                 )
             except Refused as refusal:
-                if refusal.code not in (OLD_HEAD, STALE_CTL, STALE_OWN) or not left or log is None:
+                if refusal.code not in NOT_THE_NEXT or not left or log is None:
                     raise
                 await self._refresh(conversation)
                 continue

@@ -92,7 +92,7 @@ def _import_context() -> type:
 
         genuine = bcrypt.hashpw
         if not hasattr(bcrypt, "__about__"):
-            bcrypt.__about__ = SimpleNamespace(__version__=bcrypt.__version__)  # type: ignore[attr-defined]
+            bcrypt.__about__ = SimpleNamespace(__version__=bcrypt.__version__)  # type: ignore[attr-defined]  # made here
         bcrypt.hashpw = lambda password, salt: genuine(password[:72], salt)
         try:
             plain.set_backend("bcrypt")

@@ -181,7 +181,6 @@ async def history(session: ServerSession, request: m.History) -> bytes:
         limit=request.limit,
         max_bytes=limits.PAGE_BYTES,
     )
-    peer = await _peer(session, request.room)
     rows = page.messages
     head = m.HistoryOk(
         id=request.id,
@@ -192,16 +191,7 @@ async def history(session: ServerSession, request: m.History) -> bytes:
         last_seq=rows[-1].seq if rows else 0,
         start=UNSET if page.start is None else page.start,
     )
-    return codec.history_reply(head, [_encode_row(row, session.user, peer) for row in rows])
-
-
-async def _peer(session: ServerSession, room: str) -> str | None:
-    if not is_private(room):
-        return None
-    for record in await session.parts.store.conversations(session.user):
-        if record.room == room:
-            return record.peer
-    return None
+    return codec.history_reply(head, [_encode_row(row, session.user, page.peer) for row in rows])
 
 
 async def audience(session: ServerSession, request: m.Audience) -> m.Reply:

@@ -151,7 +151,6 @@ class Extension:
     `certs` are those of the signing devices, one an event.
     """
 
-    id: str
     first: int
     seq: int
     certs: Sequence[SignedCertificate]
@@ -232,12 +231,14 @@ class MessageRow:
 class Page:
     """Part of a history, oldest first. `more` says that there is more beyond it in the direction asked.
 
-    `start` is the place before the first message; None where there is none.
+    `start` is the place before the first message; None where there is none. `peer` is the other user of a private
+    conversation.
     """
 
     messages: Sequence[MessageRow]
     more: bool
     start: Place | None = None
+    peer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ class PipeTests(SynchronousTestCase):
     def test_full_disk(self) -> None:
         """Output that cannot be written is a failure that is said."""
         if not os.path.exists("/dev/full"):
-            self.skipTest("needs /dev/full")
+            self.skipTest("needs /dev/full")  # of Linux: no other device is always full
         with open("/dev/full", "wb") as full:
             result = self.run_driver(b"a\n", stdout=full)
         self.assertEqual(1, result.returncode)

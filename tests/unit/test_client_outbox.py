@@ -830,7 +830,7 @@ class HeldTests(OutboxCase):
         for name in ("@bob", "@carol"):
             self.put(name, name)
         self.host.sealing = {}
-        self.outbox.release("@carol")
+        self.outbox.kick("@carol")
         self.assertEqual(["@carol"], self.texts)
         self.assertEqual(["@bob"], [entry.text for entry in self.outbox.pending()])
 
@@ -850,7 +850,7 @@ class HeldTests(OutboxCase):
         self.host.sealing_gate = Deferred()
         self.put("one", "@bob")
         self.outbox.release()
-        self.outbox.release("@bob")
+        self.outbox.kick("@bob")
         self.host.sealing_gate.callback(None)
         self.assertEqual(["one"], self.texts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,9 +112,11 @@ class Core:
         self.reached.append(events)
         self.on_reach()
 
-    async def renew_own(self) -> None:
+    async def fetch_anew(self, users: Collection[str]) -> None:
         """As the core's."""
-        self.renewed += 1
+        await self.people.fetch([user for user in users if user != self.user])
+        if self.user in users:
+            self.renewed += 1
 
 
 class CoreCase(SynchronousTestCase):

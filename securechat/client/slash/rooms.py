@@ -169,6 +169,7 @@ async def do_accept(core: ChatCore, name: str) -> None:
     author = author_of(core)
     assert found.log is not None
     if author.ik not in found.log.invites.get(author.user, {}):
+        # Also where the log shown is an open room's: one expected a private one, so this may be another.
         raise Refused(NOT_INVITED, room=room)
     await _join(core, found)
 

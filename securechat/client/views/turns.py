@@ -88,7 +88,10 @@ class Turns:
 
     def take(self) -> str | None:
         """The line whose turn would be next, for a question that it was typed to answer."""
-        return self._lines.popleft() if self._lines and isinstance(self._lines[0], str) else None  # type: ignore[return-value]
+        if not self._lines or not isinstance(line := self._lines[0], str):
+            return None
+        self._lines.popleft()
+        return line
 
     def no_more(self) -> None:
         """The end of the input: what was typed still runs, then the client is closed."""

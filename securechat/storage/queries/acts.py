@@ -13,25 +13,22 @@ from securechat.errors import (
     NO_SUCH_ROOM,
     NO_SUCH_USER,
     NOT_MEMBER,
-    OLD_HEAD,
+    NOT_THE_NEXT,
     RATE_LIMITED,
     ROOM_EXISTS,
     ROOM_FULL,
-    STALE_CTL,
     STALE_KEYS,
     STALE_LOG,
-    STALE_OWN,
     TOO_MANY_ROOMS,
     InvalidKey,
     Refused,
 )
-from securechat.storage.interface import Extension, Place, Placed
+from securechat.storage.interface import Extension, Placed
 from securechat.storage.queries import devices
-from securechat.storage.queries.common import Cursor, account_id, transcript_at
+from securechat.storage.queries.common import Cursor, account_id, place_at
 from securechat.storage.queries.roomlogs import Room, create, find, put, replayed, signer
 from securechat.storage.queries.sealing import AtRest
 
-_NOT_THE_NEXT: Final = frozenset({OLD_HEAD, STALE_OWN, STALE_CTL})
 _LISTS_LOST: Final = 100  # device lists of one account that may be lost: who relied on one refuses all before it
 
 
@@ -92,14 +89,7 @@ def _placed_before(cursor: Cursor, at_rest: AtRest, event: AnyEvent, eh: str) ->
     if room is None:
         raise LookupError("a room vanished")
     link = replayed(cursor, at_rest, name, room).links[number - 1]
-    return Placed(room.id, number, link, _place(cursor, room, seq), dup=True)
-
-
-def _place(cursor: Cursor, room: Room, seq: int) -> Place:
-    th = transcript_at(cursor, room.row, room.id, seq)
-    if th is None:
-        raise LookupError("a room event stands behind a message that is not there")
-    return seq, th
+    return Placed(room.id, number, link, place_at(cursor, room.row, room.id, seq), dup=True)
 
 
 def _author_in_force(cursor: Cursor, event: AnyEvent) -> int:
@@ -247,14 +237,14 @@ def extend(
                 _check_ban(log, event, now)
             put(cursor, at_rest, found, log, signed)
         except Refused as refusal:
-            raise Refused(STALE_LOG, room=room) if refusal.code in _NOT_THE_NEXT else refusal from None
+            raise Refused(STALE_LOG, room=room) if refusal.code in NOT_THE_NEXT else refusal from None
     if not after:
         _check_member(cursor, log, user, room)
     if len(log.members) > limits.members:
         raise Refused(ROOM_FULL, room=room, limit=limits.members)
     _check_rooms(cursor, acts, limits.rooms)
     at_rest.logs.put(found.row, log, log.count)
-    return Extension(found.id, after + 1, found.last, vouched.certs)
+    return Extension(after + 1, found.last, vouched.certs)
 
 
 def _check_member(cursor: Cursor, log: RoomLog, user: str, room: str) -> None:

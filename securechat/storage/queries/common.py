@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import NO_SUCH_ROOM, NOT_MEMBER, Refused
+from securechat.storage.interface import Place
 
 
 class Cursor(Protocol):
@@ -71,6 +72,14 @@ def not_in(room: str, *, private: bool) -> Refused:
     ask whether the two ever talked.
     """
     return Refused(NO_SUCH_ROOM if private else NOT_MEMBER, room=room)
+
+
+def place_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> Place:
+    """The place after a message that is known to be there. Raises LookupError where it is not."""
+    th = transcript_at(cursor, conversation, room_id, seq)
+    if th is None:
+        raise LookupError("a conversation lacks a message below its newest")
+    return seq, th
 
 
 def transcript_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> str | None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import NO_SUCH_ROOM, AtRestMismatch, Refused
-from securechat.storage.interface import ConversationRecord, Place, RoomSummary
-from securechat.storage.queries.common import Cursor, membership, transcript_at
+from securechat.storage.interface import ConversationRecord, RoomSummary
+from securechat.storage.queries.common import Cursor, membership, place_at
 from securechat.storage.queries.sealing import AtRest, place
 
 LISTED: Final = 10_000  # rooms that a list shows: with more it would not fit into a reader's send queue
@@ -39,18 +39,10 @@ def conversations(
                 cursor_at = max(given, first)
             else:  # of a history that is no more: what the reader may not have is behind both
                 cursor_at = max(min(given, read), first)
-            start = _place(cursor, conversation, room_id, cursor_at, start)
+            if cursor_at != last:
+                start = place_at(cursor, conversation, room_id, cursor_at)
         records.append(ConversationRecord(room, room_id, head.hex(), events, last, first, read, start, peer))
     return records
-
-
-def _place(cursor: Cursor, conversation: int, room_id: str, seq: int, newest: Place) -> Place:
-    if seq == newest[0]:
-        return newest
-    th = transcript_at(cursor, conversation, room_id, seq)
-    if th is None:
-        raise LookupError("a conversation lacks a message below its newest")
-    return seq, th
 
 
 def create_private(cursor: Cursor, name: str, accounts: Sequence[tuple[int, bytes]], now: int) -> int:

@@ -9,7 +9,7 @@ import msgspec
 
 from securechat.errors import DAMAGED, UNKNOWN_AUDIENCE, AtRestMismatch, Refused
 from securechat.storage.interface import MessageRow, Page
-from securechat.storage.queries.common import Cursor, marks, membership, transcript_at
+from securechat.storage.queries.common import Cursor, Membership, marks, membership, transcript_at
 from securechat.storage.queries.sealing import AtRest, Entry, place
 
 SLOT: Final = 384  # bytes of a wrapped key: RSA-3072
@@ -56,13 +56,25 @@ def read(
     more = len(messages) < len(rows)
     if not ascending:
         messages.reverse()
+    peer = _peer(cursor, at) if at.private else None
     if not messages:
-        return Page(messages, more)
+        return Page(messages, more, peer=peer)
     seq = messages[0].seq - 1
     th = transcript_at(cursor, at.conversation_id, at.room_id, seq)
     if th is None:
         raise Refused(DAMAGED, room=room)
-    return Page(messages, more, (seq, th))
+    return Page(messages, more, (seq, th), peer)
+
+
+def _peer(cursor: Cursor, at: Membership) -> str | None:
+    """The other user of a private conversation."""
+    cursor.execute(
+        "SELECT a.name FROM member m JOIN account a ON a.id = m.account_id"
+        " WHERE m.conversation_id = ? AND m.account_id <> ?",
+        (at.conversation_id, at.account_id),
+    )
+    row = cursor.fetchone()
+    return None if row is None else str(row[0])
 
 
 def one(cursor: Cursor, at_rest: AtRest, user: str, room: str, conversation: int, seq: int) -> MessageRow:

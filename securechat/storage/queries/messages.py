@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from securechat.crypto.envelope import audience, audience_digest
 from securechat.crypto.identity import private_conversation
-from securechat.crypto.transcript import next_th
+from securechat.crypto.transcript import next_th, transcript_start
 from securechat.errors import (
     BAD_AUDIENCE,
     BAD_HEADER,
@@ -122,8 +122,8 @@ def _target(cursor: Cursor, message: NewMessage) -> _Target:
     if peer is None:
         raise Refused(NO_SUCH_ROOM, room=message.room)
     conversation = create_private(cursor, message.room, ((sender_id, ik), peer), message.ts)
-    th = transcript_at(cursor, conversation, message.room, 0)
-    return _Target(sender_id, newest_list, conversation, message.room, True, "", 0, 0, str(th), _Counter(), fresh=True)
+    th = transcript_start(message.room)
+    return _Target(sender_id, newest_list, conversation, message.room, True, "", 0, 0, th, _Counter(), fresh=True)
 
 
 def _peer(cursor: Cursor, message: NewMessage, ik: bytes) -> tuple[int, bytes]:

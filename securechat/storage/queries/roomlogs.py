@@ -169,7 +169,7 @@ def _event_place(room_id: str, number: int, eh: str, seq: int) -> bytes:
 
 
 def page(cursor: Cursor, at_rest: AtRest, user: str, room: str, after: int, limit: int, max_bytes: int) -> LogPage:
-    """See `ChatStore.log`."""
+    """See `ChatStore.room_log`."""
     found = find(cursor, room)
     if found is None:
         raise Refused(NO_SUCH_ROOM, room=room)
