@@ -149,8 +149,8 @@ def _show_row(database: Path) -> None:
     """The room message as the server has it."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
-        seq, sealed = connection.execute("SELECT seq, sealed FROM message ORDER BY id LIMIT 1").fetchone()
-        found = connection.execute("SELECT count(*) FROM message WHERE instr(sealed, 'Hello')").fetchone()[0]
+        seq, sealed = connection.execute("SELECT first_seq, sealed FROM segment ORDER BY id LIMIT 1").fetchone()
+        found = connection.execute("SELECT count(*) FROM segment WHERE instr(sealed, 'Hello')").fetchone()[0]
     finally:
         connection.close()
     text = bytes(sealed).decode("ascii", "replace") if isinstance(sealed, bytes) else str(sealed)

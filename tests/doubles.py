@@ -46,7 +46,7 @@ from securechat.link import ConnectLine
 from securechat.server.checks import Admission, PasswordChecks
 from securechat.server.protocol import ChatServerFactory, ConnectionLimits, SharedLimits
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
-from securechat.storage.interface import Backup, NewAccount, NewKeys, NewMessage, Placed
+from securechat.storage.interface import Appended, Backup, NewAccount, NewKeys, NewMessage, Placed
 from securechat.storage.sqlite import SQLiteStore
 from securechat.wire import codec
 from securechat.wire import messages as m
@@ -316,6 +316,15 @@ class StoreCase(SynchronousTestCase):
     def do(self, verb: Coroutine[Deferred[Any], Any, T]) -> T:
         """What a verb answers."""
         return self.successResultOf(self.start(verb))
+
+    def together(self, *messages: NewMessage) -> list[Appended]:
+        """What `append` answers to messages that share one commit."""
+        writes = self.store._writes
+        writes._running = True  # so that they wait for each other
+        appending = [self.start(self.store.append(message)) for message in messages]
+        writes._running = False
+        self.do(writes._drain())
+        return [self.successResultOf(answer) for answer in appending]
 
     def refusal(self, verb: Coroutine[Deferred[Any], Any, object]) -> Refused:
         """How a verb is refused."""

@@ -28,7 +28,7 @@ from securechat.crypto.identity import AccountKeys, SignedBundle, certify_device
 from securechat.crypto.roomlog import AnyEvent, SignedEvent, next_link, sign_event
 from securechat.crypto.transcript import transcript_start
 from securechat.server.protocol import ChatServerFactory, ChatServerProtocol
-from securechat.storage.queries.history import message_place
+from securechat.storage.queries import segments
 from securechat.wire import messages as m
 
 Said = dict[str, Any]
@@ -409,21 +409,22 @@ class EvilServer:
         Args:
             change: given the shared part of the package.
         """
-        sealer = self.store._at_rest.sealer
+        at_rest = self.store._at_rest
         with contextlib.closing(sqlite3.connect(self.store._path)) as connection:
-            number, room_id, sender, device, mid, ts, events, digest, th, dek, sealed = connection.execute(
-                "SELECT m.id, c.room_id, a.name, m.device, m.mid, m.ts, m.events, m.digest, m.th, m.dek_id, m.sealed"
-                " FROM message m JOIN conversation c ON c.id = m.conversation_id JOIN account a ON a.id = m.sender_id"
+            room_id, number = connection.execute(
+                "SELECT c.room_id, m.segment_id FROM message m JOIN conversation c ON c.id = m.conversation_id"
                 " WHERE c.name = ? AND m.seq = ?",
                 (room, seq),
             ).fetchone()
-            place = message_place(
-                room_id, seq, mid.hex(), sender, device.hex(), ts, events, digest.hex(), th.hex()
-            )  # fmt: skip
-            shared = json.dumps(change(json.loads(sealer.open(dek, place, sealed))), separators=(",", ":")).encode()
+            at_rest.segments.clear()
+            segment = segments.opened(connection.cursor(), at_rest, room_id, number)
+            bodies = list(segment.bodies)
+            body = bodies[seq - segment.first]
+            shared = json.dumps(change(json.loads(body.shared)), separators=(",", ":")).encode()
+            bodies[seq - segment.first] = body._replace(shared=shared)
+            sealed = segments.seal(at_rest, number, room_id, segments.Segment(segment.first, bodies))
             connection.execute(
-                "UPDATE message SET dek_id = ?, sealed = ? WHERE id = ?",
-                (sealer.newest, sealer.seal(place, shared), number),
+                "UPDATE segment SET dek_id = ?, sealed = ? WHERE id = ?", (at_rest.sealer.newest, sealed, number)
             )
             connection.commit()
 
@@ -442,6 +443,9 @@ class EvilServer:
             connection.execute(
                 "DELETE FROM message WHERE conversation_id = ? AND seq > ?", (conversation, last - count)
             )
+            connection.execute(
+                "DELETE FROM segment WHERE conversation_id = ? AND first_seq > ?", (conversation, last - count)
+            )
             before = connection.execute(
                 "SELECT th FROM message WHERE conversation_id = ? AND seq = ?", (conversation, last - count)
             ).fetchone()
@@ -454,6 +458,7 @@ class EvilServer:
                 (count, conversation, last - count),
             )
             connection.commit()
+        self.store._at_rest.undone()  # what it remembers is not so any more
 
 
 LENIENT: Final[dict[str, Callable[..., Any]]] = {

@@ -64,7 +64,7 @@ class Desk:
         people = self._core.people
         if people is None:
             return
-        headers = [e.header for e in examined if e.header is not None and e.unread is None]
+        headers = [e.header for e in examined if isinstance(e.header, Header) and e.unread is None]
         with contextlib.suppress(Refused):
             await self._core.fetch_anew({h.author for h in headers if h.dl[0] > people.newest_list(h.author)[0]})
         audiences = conversation.audiences

@@ -20,7 +20,7 @@ from securechat.client.display import not_shown
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.client.view import Item, PrivateMessage, RoomMessage, Unshown
-from securechat.crypto.envelope import Delivered, Examined, examine
+from securechat.crypto.envelope import Delivered, Examined, bind_of, examine
 from securechat.crypto.findings import Finding
 from securechat.crypto.identity import Device
 from securechat.crypto.reading import ConversationReader, Found, Verdict
@@ -277,7 +277,7 @@ class Inbox:
     async def _show_own(self, own: OwnMessage) -> None:
         message = m.StoredMessage(
             room=own.room, seq=own.seq, sender=self._host.user, device=own.device, mid="", ts=0, events=own.events,
-            package=m.Package(encrypted_message="", encrypted_keys={}, kids={}, hdr=b"", bind=b"", sig=b""),
+            package=m.Package(hdr=b"", sig=b""),
             to=UNSET if own.peer is None else own.peer,
         )  # fmt: skip
         conversation = self._host.conversation_of(message)
@@ -352,10 +352,11 @@ def delivered(message: m.StoredMessage, conversation: str, user: str) -> Deliver
         events=message.events,
         token=package.encrypted_message,
         hdr=package.hdr,
-        bind=package.bind,
+        bind=bind_of(package.bind, package.ct),
         sig=package.sig,
         wrapped=package.encrypted_keys.get(user),
         kid=package.kids.get(user),
+        chained=bool(package.ct),
     )
 
 

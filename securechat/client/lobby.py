@@ -16,7 +16,7 @@ from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
 from securechat.client.view import Failure, Item, Membership, Notice
-from securechat.crypto.envelope import message_id
+from securechat.crypto.envelope import bind_of, message_id
 from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import NO_SUCH_ROOM, NOT_INVITED, NOT_MEMBER, Exit, InvalidKey, Refused
@@ -363,7 +363,8 @@ class Lobby:
             (newest,) = page.messages
             conversation.restart(*page.start)
             link, package = conversation.reader.link_at(newest.events) or "", newest.package
-            conversation.reader.transcript.advance(newest.seq, link, message_id(package.hdr, package.bind))
+            newest_id = message_id(package.hdr, bind_of(package.bind, package.ct))
+            conversation.reader.transcript.advance(newest.seq, link, newest_id)
             return
 
 

@@ -1,9 +1,13 @@
-"""Envelope v1: the hybrid package with a signed header.
+"""Envelope v1: the hybrid package with a signed header; and of envelope v2 what a server and a v1 client need.
 
 The package is ``{"encrypted_message", "encrypted_keys"}``: a fresh Fernet key a message, wrapped by RSA-OAEP for each
 reader. A reader who knows no more opens it: the OAEP plaintext is the 44 ASCII bytes of the Fernet key. Beside these
 fields stand `hdr` (who, where, which number, after what), `bind` (proof that whoever made the header knew the key; it
 also commits to the key, which Fernet does not) and `sig` by the author's device over both.
+
+In envelope v2 the author's device and its readers share a chain of keys, so that a message has no part of its own for
+each reader: a header, a ciphertext `ct`, a signature. Its `bind` is the hash of `ct`. This module checks who wrote one;
+it opens none yet.
 """
 
 from __future__ import annotations
@@ -14,13 +18,13 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from securechat.crypto import primitives as p
 from securechat.crypto.findings import Finding
@@ -66,7 +70,34 @@ class Header(Signed, tag="sc/1"):
     sth: Place | UnsetType = UNSET
 
 
+class ChainHeader(Signed, tag="sc/2"):
+    """What an author signs of a v2 message: as `Header`, but the readers are those of a chain.
+
+    Attributes:
+        cid: names the chain.
+        gen: which of the chain's keys it was sealed with, from 0.
+        rg: 4 random bytes that the nonce was mixed with.
+    """
+
+    room: str
+    author: User = field(name="from")
+    dev: Hex128
+    dl: Version
+    ctr: Number
+    prev: HexOrNone
+    mid: Hex128
+    head: HexOrNone
+    th: Place
+    at: Count
+    cid: Hex256
+    gen: Count
+    rg: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
+
+
+AnyHeader = Header | ChainHeader
+
 _HEADER: Final = Form(Header)
+_CHAIN_HEADER: Final = Form(ChainHeader)
 
 
 def parse_header(data: bytes) -> Header:
@@ -75,6 +106,19 @@ def parse_header(data: bytes) -> Header:
         raise InvalidKey("a header is not that long")
     header: Header = _HEADER.parse(data)
     return header
+
+
+def parse_chain_header(data: bytes) -> ChainHeader:
+    """The v2 header of these bytes. Raises InvalidKey."""
+    if len(data) > MAX_HEADER:
+        raise InvalidKey("a header is not that long")
+    header: ChainHeader = _CHAIN_HEADER.parse(data)
+    return header
+
+
+def bind_of(bind: bytes, ct: bytes) -> bytes:
+    """What `sig` covers beside the header: `bind`, or SHA-256 of the ciphertext where the message is of shape v2."""
+    return hashlib.sha256(ct).digest() if ct else bind
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +220,7 @@ class Delivered:
         room: the conversation's id as the reader knows it.
         events: how many room events stood before it.
         wrapped, kid: the reader's own entry; None where there is none.
+        chained: whether it is of shape v2; then `bind` is as `bind_of` says, and `token` empty.
     """
 
     room: str
@@ -191,6 +236,7 @@ class Delivered:
     sig: bytes
     wrapped: bytes | None
     kid: str | None
+    chained: bool = False
 
     @property
     def id(self) -> str:
@@ -209,7 +255,7 @@ class Examined:
     """
 
     message: Delivered
-    header: Header | None = None
+    header: AnyHeader | None = None
     text: str = ""
     fault: Finding | None = None
     unread: Finding | None = None
@@ -229,18 +275,22 @@ def examine(message: Delivered, device: Device | None, keys: Mapping[str, rsa.RS
         return Examined(message, fault=Finding.MALFORMED)
     if device is None or (device.user, device.dev) != (message.sender, message.device):
         return Examined(message, fault=Finding.UNKNOWN_DEVICE)
+    label, parse = ("message", parse_chain_header) if message.chained else ("envelope", parse_header)
     try:
-        p.verify(device.dk, "envelope", _signed_part(message.hdr, message.bind), message.sig)
+        p.verify(device.dk, label, _signed_part(message.hdr, message.bind), message.sig)
     except InvalidKey:
         return Examined(message, fault=Finding.BAD_SIGNATURE)
+    header: AnyHeader
     try:
-        header = parse_header(message.hdr)
+        header = parse(message.hdr)
     except InvalidKey:
         return Examined(message, fault=Finding.MALFORMED)
     if header.room != message.room:
         return Examined(message, fault=Finding.OTHER_ROOM)
     if (header.author, header.dev, header.mid) != (message.sender, message.device, message.mid):
         return Examined(message, fault=Finding.MALFORMED)
+    if isinstance(header, ChainHeader):
+        return Examined(message, header, unread=Finding.NEWER)
     try:
         return Examined(message, header, _open(message, header, keys))
     except Undecryptable as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from securechat.crypto.envelope import Examined, Header
+from securechat.crypto.envelope import AnyHeader, Examined, Header
 from securechat.crypto.findings import Finding
 from securechat.crypto.identity import Device
 from securechat.crypto.roomlog import RoomLog
@@ -179,10 +179,11 @@ class ConversationReader:
             flags.append(Found(Finding.FORK, message.sender))  # nobody knows a place behind their own message
         if examined.unread is not None:
             return Verdict(self._why_unread(examined.unread, header, message.sender, trust), tuple(flags))
-        flags += self._readers(header, message.events, trust, audience)
+        if isinstance(header, Header):
+            flags += self._readers(header, message.events, trust, audience)
         return Verdict(None, tuple(flags))
 
-    def _author(self, examined: Examined, header: Header, trust: Trust) -> tuple[Found | None, list[Found]]:
+    def _author(self, examined: Examined, header: AnyHeader, trust: Trust) -> tuple[Found | None, list[Found]]:
         """Whether the author is who they should be, and may write here."""
         message, user = examined.message, header.author
         device = trust.device(user, header.dev)
@@ -212,7 +213,7 @@ class ConversationReader:
             return Found(Finding.PUT_OUT, user), []
         return None, flags
 
-    def _why_unread(self, unread: Finding, header: Header, author: str, trust: Trust) -> Found:
+    def _why_unread(self, unread: Finding, header: AnyHeader, author: str, trust: Trust) -> Found:
         """That it is not for this key is no riddle where the reader, as who they are now, was not a member then."""
         if unread in (Finding.NOT_FOR_YOU, Finding.OTHER_KEY) and self.log is not None:
             place, own = self.log.place(header.head), trust.identity(self.user)
@@ -222,7 +223,7 @@ class ConversationReader:
         return Found(unread, author)
 
     @staticmethod
-    def _about(examined: Examined, header: Header, trust: Trust) -> list[Found]:
+    def _about(examined: Examined, header: AnyHeader, trust: Trust) -> list[Found]:
         """What is said beside a message about its time and its author's devices."""
         found = []
         apart = abs(header.at - examined.message.ts)

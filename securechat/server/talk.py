@@ -10,7 +10,14 @@ from msgspec import UNSET
 from twisted.internet.defer import Deferred
 
 from securechat.chat.broker import Subscription
-from securechat.crypto.envelope import Header, message_id, parse_header
+from securechat.crypto.envelope import (
+    AnyHeader,
+    ChainHeader,
+    bind_of,
+    message_id,
+    parse_chain_header,
+    parse_header,
+)
 from securechat.errors import BAD_FIELD, BAD_HEADER, DAMAGED, SELF_MESSAGE, TRY_AGAIN, InvalidKey, Refused
 from securechat.server import rooms
 from securechat.storage.interface import Appended, ConversationRecord, MessageRow, NewMessage
@@ -44,7 +51,7 @@ async def pm(session: ServerSession, request: m.Pm) -> m.Reply:
     return await _store(session, request, _new_message(session, request.package, header, header.room, request.user))
 
 
-def checked_header(user: str, device: str | None, package: m.Package) -> Header:
+def checked_header(user: str, device: str | None, package: m.Package) -> AnyHeader:
     """The header of a package, if it fits the package and the connection it came over.
 
     Its Ed25519 signature is for the readers to check.
@@ -54,14 +61,23 @@ def checked_header(user: str, device: str | None, package: m.Package) -> Header:
     """
     if package.encrypted_keys.keys() != package.kids.keys():
         raise Refused(BAD_FIELD, why="encrypted_keys and kids name different users")
+    if package.ct:
+        whole = not (package.encrypted_message or package.kids or package.bind)
+    else:
+        whole = bool(package.encrypted_message and package.bind)
+    if not whole:
+        raise Refused(BAD_FIELD, why="a package has encrypted_message, encrypted_keys, kids and bind, or else ct")
+    header: AnyHeader
     try:
-        header = parse_header(package.hdr)
+        header = parse_chain_header(package.hdr) if package.ct else parse_header(package.hdr)
     except InvalidKey as error:
         raise Refused(BAD_HEADER, why=error) from None
     if header.author != user:
         raise Refused(BAD_HEADER, why="it is by somebody else")
     if header.dev != device:
         raise Refused(BAD_HEADER, why="it is of another device")
+    if isinstance(header, ChainHeader):
+        return header
     if header.mh != hashlib.sha256(package.encrypted_message.encode("ascii")).hexdigest():
         raise Refused(BAD_HEADER, why="mh is not the hash of the text")
     if header.sth is not UNSET:
@@ -69,7 +85,9 @@ def checked_header(user: str, device: str | None, package: m.Package) -> Header:
     return header
 
 
-def _new_message(session: ServerSession, package: m.Package, header: Header, room: str, peer: str | None) -> NewMessage:
+def _new_message(
+    session: ServerSession, package: m.Package, header: AnyHeader, room: str, peer: str | None
+) -> NewMessage:
     shared = codec.shared_part(package)
     return NewMessage(
         room=room,
@@ -77,7 +95,7 @@ def _new_message(session: ServerSession, package: m.Package, header: Header, roo
         sender=header.author,
         device=header.dev,
         header=header,
-        id=message_id(package.hdr, package.bind),
+        id=message_id(package.hdr, bind_of(package.bind, package.ct)),
         shared=shared,
         kids=package.kids,
         wrapped=package.encrypted_keys,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
@@ -21,6 +22,7 @@ QUEUE: Final = 10_000  # operations waiting, a second's worth; then new ones are
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class _Operation:
     arguments: tuple[Any, ...]
     named: dict[str, Any]
     answer: Deferred[Any]
+    grouped: bool = False
 
 
 class GroupCommit:
@@ -39,15 +42,23 @@ class GroupCommit:
             commit() and rollback() around each interaction then find none open, unless ours failed half-way;
             then its rollback() ends it.
         refusals: what failures become.
-        undone: called in the writer's thread when a whole transaction was rolled back.
+        undone: called in the writer's thread when more than one operation was rolled back.
+        before: called in the writer's thread with the function of each operation that is not grouped, before it runs.
     """
 
     log = Logger()
 
-    def __init__(self, pool: ConnectionPool, refusals: Refusals, undone: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        refusals: Refusals,
+        undone: Callable[[], None],
+        before: Callable[[Callable[..., Any]], None] = lambda function: None,
+    ) -> None:
         self._pool = pool
         self._refusals = refusals
         self._undone = undone
+        self._before = before
         self._queue: deque[_Operation] = deque()
         self._running = False
         self._closed: Deferred[None] | None = None
@@ -65,16 +76,27 @@ class GroupCommit:
         Raises:
             Refused: `busy`; `try_again` while the server stops.
         """
+        return self._queued(_Operation(function, args, kwargs, Deferred()))
+
+    def submit_grouped(self, function: Callable[[Cursor, Sequence[A]], Sequence[T | Refused]], item: A) -> Deferred[T]:
+        """As `submit`, but those of one function that come one after the other are one call.
+
+        Args:
+            function: called with all their items, inside one savepoint; answers an outcome for each. Where it raises,
+                it is called again with each alone, after `undone`.
+        """
+        return self._queued(_Operation(function, (item,), {}, Deferred(), grouped=True))
+
+    def _queued(self, operation: _Operation) -> Deferred[Any]:
         if self._closed is not None:
             raise Refused(TRY_AGAIN, retry_after=RETRY_AFTER)
         if len(self._queue) >= QUEUE:
             raise Refused(BUSY, retry_after=1.0)
-        answer: Deferred[T] = Deferred()
-        self._queue.append(_Operation(function, args, kwargs, answer))
+        self._queue.append(operation)
         if not self._running:
             self._running = True
             Deferred.fromCoroutine(self._drain()).addErrback(self._stuck)
-        return answer
+        return operation.answer
 
     def close(self) -> Deferred[None]:
         """Takes nothing more; fires when all that was queued has been answered."""
@@ -123,14 +145,38 @@ class GroupCommit:
         cursor = transaction.connection.cursor()  # not adbapi's wrapper, which looks up every method twice
         try:
             cursor.execute("BEGIN IMMEDIATE")
-            outcomes = [self._attempt(cursor, operation) for operation in batch]
+            outcomes: list[object] = []
+            for grouped, run in groupby(batch, lambda operation: operation.grouped and operation.function):
+                if grouped:
+                    outcomes += self._attempt_group(cursor, list(run))
+                else:
+                    outcomes += [self._attempt(cursor, operation) for operation in run]
             cursor.execute("COMMIT")
         except BaseException:
             self._undone()
             raise
         return outcomes
 
+    def _attempt_group(self, cursor: Any, operations: list[_Operation], *, again: bool = False) -> list[object]:
+        cursor.execute("SAVEPOINT operation")
+        try:
+            outcomes = operations[0].function(cursor, [operation.arguments[0] for operation in operations])
+        except Exception:  # one of them is at fault
+            self._undone()
+            if not cursor.connection.in_transaction:
+                raise  # SQLite itself rolled everything back
+            failure = Failure()
+            cursor.execute("ROLLBACK TO operation")
+            cursor.execute("RELEASE operation")
+            if again:
+                return [failure]
+            alone = [self._attempt_group(cursor, [operation], again=True) for operation in operations]
+            return [outcome for (outcome,) in alone]
+        cursor.execute("RELEASE operation")
+        return [Failure(outcome) if isinstance(outcome, Refused) else outcome for outcome in outcomes]
+
     def _attempt(self, cursor: Any, operation: _Operation) -> object:
+        self._before(operation.function)
         cursor.execute("SAVEPOINT operation")
         try:
             outcome = operation.function(cursor, *operation.arguments, **operation.named)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from securechat.crypto.envelope import Header
+from securechat.crypto.envelope import AnyHeader
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.roomlog import SignedEvent
 
@@ -178,7 +178,7 @@ class NewMessage:
         header: what the sender signed.
         id: names the message in `prev` and in transcripts, 64 hex digits.
         shared: the package as JSON, without `encrypted_keys` and `kids`.
-        kids: who it is sealed for, by user: the id of the RSA key.
+        kids: who it is sealed for, by user: the id of the RSA key; empty where the header is of a chain.
         wrapped: by user, 384 bytes; same users as `kids`.
         body_hash: 32 bytes: SHA-256 over all of the package; tells a resend from another message of the same mid.
         ts: arrival, in milliseconds.
@@ -188,7 +188,7 @@ class NewMessage:
     peer: str | None
     sender: str
     device: str
-    header: Header
+    header: AnyHeader
     id: str
     shared: bytes = field(repr=False)
     kids: Mapping[str, str] = field(repr=False)

@@ -6,8 +6,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred
@@ -39,8 +40,18 @@ from securechat.storage.interface import (
     StoredTable,
 )
 from securechat.storage.queries import accounts, acts, conversations, history, messages, roomlogs, sessions, stored
-from securechat.storage.queries.sealing import Foundation, found
+from securechat.storage.queries.common import Cursor
+from securechat.storage.queries.sealing import AtRest, Foundation, found
 from securechat.storage.readpool import ReadPool
+
+# What touches nothing that a message is checked against: neither keys, nor memberships, nor messages.
+APART_FROM_MESSAGES: Final = frozenset(
+    {
+        accounts.register, accounts.rehash, accounts.put_backup, accounts.change_password, sessions.open_session,
+        sessions.session, sessions.bind_session, sessions.close_session, sessions.add_invite,
+        conversations.move_read_marker,
+    }
+)  # fmt: skip
 
 
 class SQLiteStore(ChatStore):
@@ -96,8 +107,14 @@ class SQLiteStore(ChatStore):
         writer = self._pool(1, configure)
         reader = self._pool(self._threads, configure_reader)
         self._pools = writer, reader
-        self._writes = GroupCommit(writer, refusals, self._at_rest.undone)
+        self._writes = GroupCommit(writer, refusals, self._at_rest.undone, self._before)
+        self._append = partial(_append, self._at_rest)
         self._reads = ReadPool(reader, refusals)
+
+    def _before(self, function: Callable[..., Any]) -> None:
+        """Whatever else is written may change what messages are checked against."""
+        if function not in APART_FROM_MESSAGES:
+            self._at_rest.standings.clear()
 
     def _found(self) -> Foundation:
         """Checks that the database and this SQLite will do, on a connection that is closed again."""
@@ -241,7 +258,7 @@ class SQLiteStore(ChatStore):
         return await self._reads.submit(stored.stored, user)
 
     async def append(self, message: NewMessage) -> Appended:
-        return await self._writes.submit(messages.append, self._at_rest, message)
+        return await self._writes.submit_grouped(self._append, message)
 
     async def read(
         self, user: str, room: str, *, after: int | None, before: int | None, limit: int, max_bytes: int
@@ -250,6 +267,10 @@ class SQLiteStore(ChatStore):
 
     async def move_read_marker(self, user: str, room: str, seq: int) -> bool:
         return await self._writes.submit(conversations.move_read_marker, user, room, seq)
+
+
+def _append(at_rest: AtRest, cursor: Cursor, new: Sequence[NewMessage]) -> Sequence[Appended | Refused]:
+    return messages.append(cursor, at_rest, new)
 
 
 def _checkpoint(transaction: Any) -> None:

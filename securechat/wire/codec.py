@@ -140,10 +140,10 @@ def message_prefix(
     shared: bytes,
     to: str | None = None,
 ) -> bytes:
-    """What all readers of a message get alike: everything but the tail of `own_tail`.
+    """What all readers of a message get alike: everything but its tail (`own_tail`, `NO_TAIL`, `SAME_TAIL`).
 
     Args:
-        shared: the package as a JSON object, without `encrypted_keys` and `kids`.
+        shared: `shared_part` of the package.
         to: whom a private message is for.
     """
     # Every value is checked by pattern where it came in, so none needs escaping.
@@ -163,7 +163,8 @@ def message_prefix(
     )
 
 
-NO_TAIL: Final = b',"kids":{},"encrypted_keys":{}}}'
+NO_TAIL: Final = b',"kids":{},"encrypted_keys":{}}}'  # of a v1 package for somebody it was not sealed for
+SAME_TAIL: Final = b"}}"  # of a v2 package, for everybody
 
 
 def own_tail(user: str, kid: str, wrapped: bytes) -> bytes:
@@ -174,7 +175,9 @@ def own_tail(user: str, kid: str, wrapped: bytes) -> bytes:
 
 
 def shared_part(package: Package) -> bytes:
-    """The part of a v1 package that all readers get alike, as JSON."""
+    """The part of a package that all readers get alike, as a JSON object: all but `encrypted_keys` and `kids`."""
+    if package.ct:
+        return b'{"hdr":%b,"ct":%b,"sig":%b}' % (_encode(package.hdr), _encode(package.ct), _encode(package.sig))
     return b'{"encrypted_message":"%b","hdr":%b,"bind":%b,"sig":%b}' % (
         package.encrypted_message.encode(),
         _encode(package.hdr),

@@ -11,6 +11,7 @@ MAX_DEPTH: Final = 8  # of JSON; ours needs 5
 
 MAX_TEXT: Final = 16 * 1024  # bytes of UTF-8 in one message
 MAX_TOKEN: Final = 21_944  # characters of the Fernet token of MAX_TEXT bytes: base64(57 + 16,400)
+MAX_CIPHERTEXT: Final = 18_432  # bytes of a v2 ciphertext: MAX_TEXT, padded by at most 12 %, and its tag
 MAX_MEMBERS: Final = 1000  # recipients of a v1 package, so members of a room
 MAX_BACKUP: Final = 256 * 1024  # bytes of a sealed backup; that of a registration must fit its line
 MAX_CERTIFICATE: Final = 1024  # bytes of a signed device certificate

@@ -32,6 +32,7 @@ InviteCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 WrappedKey = Annotated[bytes, Meta(min_length=384, max_length=384)]  # RSA-3072
 SignedHeader = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_HEADER)]
 EventBytes = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_EVENT)]
+Ciphertext = Annotated[bytes, Meta(min_length=17, max_length=limits.MAX_CIPHERTEXT)]  # ChaCha20-Poly1305, with its tag
 FernetToken = Annotated[  # version 0x80 and a time stamp of 0
     str, Meta(min_length=100, max_length=limits.MAX_TOKEN, pattern=r"^gAAAAAAAAAAA[A-Za-z0-9_-]+=*\Z")
 ]
@@ -87,18 +88,20 @@ class Backup(Packet):
     blob: Annotated[bytes, Meta(max_length=limits.MAX_BACKUP)]
 
 
-class Package(Packet):
-    """Envelope v1: one Fernet token, its key wrapped for each reader, and the signed header.
+class Package(Packet, kw_only=True):
+    """A sealed message, of one of two shapes; `hdr` is the exact JSON that `sig` covers with the rest.
 
-    `kids` says which RSA key each entry was wrapped for. A package given to a reader holds that reader's entry alone.
-    `hdr` is the exact JSON that `sig` covers together with `bind`; `crypto.envelope` makes and checks all three.
+    Envelope v1 has `encrypted_message`, a Fernet token; `encrypted_keys`, its key wrapped for each reader; `kids`, the
+    RSA key each entry was wrapped for; and `bind`. A package given to a reader holds that reader's entry alone.
+    Envelope v2 has `ct` instead of all these: it is the same for every reader. `crypto.envelope` checks both.
     """
 
-    encrypted_message: FernetToken
-    encrypted_keys: Annotated[dict[Name, WrappedKey], Meta(max_length=limits.MAX_MEMBERS)]
-    kids: Annotated[dict[Name, Hex128], Meta(max_length=limits.MAX_MEMBERS)]
+    encrypted_message: FernetToken = ""
+    encrypted_keys: Annotated[dict[Name, WrappedKey], Meta(max_length=limits.MAX_MEMBERS)] = {}
+    kids: Annotated[dict[Name, Hex128], Meta(max_length=limits.MAX_MEMBERS)] = {}
     hdr: SignedHeader
-    bind: Key32
+    bind: Key32 = b""
+    ct: Ciphertext = b""
     sig: Signature
 
 

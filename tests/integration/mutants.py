@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,14 +32,15 @@ class _Early(groupcommit.GroupCommit):
 
     tell: Callable[[Any, Any], None]
 
-    def _attempt(self, cursor: Any, operation: Any) -> object:
-        outcome = super()._attempt(cursor, operation)
-        if operation.function is messages.append and not isinstance(outcome, Failure):
-            from twisted.internet import reactor
+    def _attempt_group(self, cursor: Any, operations: Any) -> list[object]:
+        outcomes = super()._attempt_group(cursor, operations)
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            if not isinstance(outcome, Failure):
+                from twisted.internet import reactor
 
-            self.tell(reactor, (operation, outcome))
-            time.sleep(_SLOW)
-        return outcome
+                self.tell(reactor, (operation, outcome))
+                time.sleep(_SLOW)
+        return outcomes
 
 
 def early_ack() -> None:
@@ -73,7 +75,7 @@ def early_publish() -> None:
     class EarlyPublish(_Early):
         def tell(self, reactor: Any, told: Any) -> None:
             operation, outcome = told
-            reactor.callFromThread(publish, operation.arguments[1], outcome)
+            reactor.callFromThread(publish, operation.arguments[0], outcome)
 
     sessions.RULES[m.Send] = (states, send)
     sqlite.GroupCommit = EarlyPublish  # type: ignore[misc]  # as above
@@ -99,14 +101,17 @@ def early_seq() -> None:
     """Takes the seq in a transaction of its own, before the one that stores the message."""
     genuine = messages.append
 
-    def append(cursor: Any, at_rest: Any, message: Any) -> Any:
+    def append(cursor: Any, at_rest: Any, new: Any) -> Any:
         step = "UPDATE conversation SET last_seq = last_seq + ? WHERE name = ?"
-        cursor.execute(step, (1, message.room))
+        steps = Counter(message.room for message in new)
+        for room, count in steps.items():
+            cursor.execute(step, (count, room))
         for sql in ("COMMIT", "BEGIN IMMEDIATE", "SAVEPOINT operation"):
             cursor.execute(sql)
-        time.sleep(_SLOW)
-        cursor.execute(step, (-1, message.room))
-        return genuine(cursor, at_rest, message)
+        time.sleep(_SLOW * len(new))
+        for room, count in steps.items():
+            cursor.execute(step, (-count, room))
+        return genuine(cursor, at_rest, new)
 
     messages.append = append
 

@@ -103,7 +103,7 @@ def facts(name: str) -> dict[str, str]:
 ALIASES: Final = {
     name: alias
     for name, alias in vars(m).items()
-    if typing.get_origin(alias) is typing.Annotated and alias not in (m.SignedHeader, m.EventBytes)
+    if typing.get_origin(alias) is typing.Annotated and alias not in (m.SignedHeader, m.EventBytes, m.Ciphertext)
 }
 JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", float: "number", bytes: "base64"}
 REPLY_NAMES: Final = {m.Reply: "Ok", m.Failed: "error"}
@@ -144,7 +144,7 @@ def default_of(field: Any) -> str:
     if field.required:
         return "required"
     default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    return "absent" if default in (None, msgspec.UNSET) else json.dumps(default)
+    return "absent" if default in (None, msgspec.UNSET, b"") else json.dumps(default)
 
 
 def fields_of(struct: Any) -> list[list[str]]:

@@ -675,7 +675,9 @@ class HistoryTests(TalkCase):
     def damage(self) -> None:
         """Two stored messages change places."""
         with closing(sqlite3.connect(self.path)) as database, database:
-            database.execute("UPDATE message SET sealed = (SELECT sealed FROM message WHERE seq = 1) WHERE seq = 2")
+            database.execute(
+                "UPDATE message SET segment_id = (SELECT segment_id FROM message WHERE seq = 1) WHERE seq = 2"
+            )
 
     def test_damage_stops_nothing_else(self) -> None:
         """Who cannot catch up in a damaged room is live there all the same, and catches up elsewhere."""

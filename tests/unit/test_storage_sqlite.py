@@ -73,7 +73,7 @@ class OpenTests(StoreCase):
         self.writer.connection.execute("INSERT INTO dek (wrapped, created) VALUES (?, 1)", (dek,))
         self.store = self.make_store()
         self.do(self.store.append(new_message("alice", BOTH, 2)))
-        rows = self.writer.connection.execute("SELECT dek_id FROM message ORDER BY seq").fetchall()
+        rows = self.writer.connection.execute("SELECT dek_id FROM segment ORDER BY first_seq").fetchall()
         self.assertEqual([(1,), (2,)], rows)
         page = self.do(self.store.read("bob", "ops", after=0, before=None, limit=9, max_bytes=10**6))
         self.assertEqual(2, len(page.messages))

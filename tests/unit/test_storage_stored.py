@@ -40,10 +40,21 @@ class StoredTests(StoreCase):
         self.do(self.store.open_session(b"t", Session("bob", device("bob")), 1))
         alice = {
             "account": 1, "audience": 2, "conversation": 2, "counter": 2, "device": 1, "member": 2, "message": 2,
-            "message_keys": 2, "room_event": 2,
+            "message_keys": 2, "room_event": 2, "segment": 2,
         }  # fmt: skip
         self.assertEqual(alice, self.rows("alice"))
-        bob = {"account": 1, "audience": 1, "conversation": 1, "device": 1, "member": 1, "room_event": 1, "session": 1}
+        bob = {
+            "account": 1, "audience": 1, "conversation": 1, "device": 1, "member": 1, "room_event": 1, "segment": 1,
+            "session": 1,
+        }  # fmt: skip
         self.assertEqual(bob, self.rows("bob"))
-        carol = {"account": 1, "audience": 1, "conversation": 1, "device": 1, "invitation": 1, "member": 1}
+        carol = {
+            "account": 1,
+            "audience": 1,
+            "conversation": 1,
+            "device": 1,
+            "invitation": 1,
+            "member": 1,
+            "segment": 1,
+        }
         self.assertEqual(carol, self.rows("carol"))

@@ -11,22 +11,16 @@ from securechat.errors import DAMAGED, UNKNOWN_AUDIENCE, AtRestMismatch, Refused
 from securechat.storage.interface import MessageRow, Page
 from securechat.storage.queries.common import Cursor, Membership, marks, membership, transcript_at
 from securechat.storage.queries.sealing import AtRest, Entry, place
+from securechat.storage.queries.segments import Body, body_of, opened
 
 SLOT: Final = 384  # bytes of a wrapped key: RSA-3072
 NEWEST: Final = 2**63 - 1  # above every seq
 
 _COLUMNS: Final = (
-    "SELECT m.id, m.seq, a.name, m.device, m.mid, m.ts, m.events, m.digest, m.th, m.audience_id, m.dek_id, m.sealed,"
+    "SELECT m.id, m.seq, a.name, m.device, m.mid, m.ts, m.events, m.digest, m.th, m.audience_id, m.segment_id,"
     " c.room_id FROM message m JOIN account a ON a.id = m.sender_id JOIN conversation c ON c.id = m.conversation_id"
     " WHERE m.conversation_id = ?"
 )
-
-
-def message_place(
-    room_id: str, seq: int, mid: str, sender: str, device: str, ts: int, events: int, digest: str, th: str
-) -> bytes:
-    """Everything that a stored message is found, ordered and shown by (see `sealing.place`)."""
-    return place("message", room_id, seq, mid, sender, device, ts, events, digest, th)
 
 
 def read(
@@ -107,22 +101,22 @@ def _open(
     cursor: Cursor, at_rest: AtRest, user: str, room: str, rows: Sequence[Any], max_bytes: int
 ) -> list[MessageRow]:
     """As many of the rows, in the order given, as `max_bytes` allow; one at least. Raises AtRestMismatch."""
-    opened: list[tuple[Any, bytes, Entry | None]] = []
+    found: list[tuple[Any, bytes, Entry | None]] = []
     for row in rows:
-        _, seq, sender, device, mid, ts, events, digest, th, audience_id, dek_id, sealed, room_id = row
-        named = message_place(room_id, seq, mid.hex(), sender, device.hex(), ts, events, digest.hex(), th.hex())
-        shared = at_rest.sealer.open(dek_id, named, sealed)
-        entry = _audience(cursor, at_rest, room_id, audience_id).get(user)
+        _, seq, sender, device, mid, ts, events, digest, th, audience_id, segment_id, room_id = row
+        segment = opened(cursor, at_rest, room_id, segment_id)
+        shared = body_of(segment, seq, Body(mid, sender, device, ts, events, digest, th, b""))
+        entry = None if audience_id is None else _audience(cursor, at_rest, room_id, audience_id).get(user)
         max_bytes -= len(shared) + (0 if entry is None else SLOT)
-        if max_bytes < 0 and opened:
+        if max_bytes < 0 and found:
             break
-        opened.append((row, shared, entry))
-    slots = _slots(cursor, {row[0]: entry.slot for row, _, entry in opened if entry is not None})
+        found.append((row, shared, entry))
+    slots = _slots(cursor, {row[0]: entry.slot for row, _, entry in found if entry is not None})
     return [
         MessageRow(
             room, seq, sender, device.hex(), mid.hex(), ts, events, shared, entry and entry.kid, slots.get(message_id)
         )
-        for (message_id, seq, sender, device, mid, ts, events, *_), shared, entry in opened
+        for (message_id, seq, sender, device, mid, ts, events, *_), shared, entry in found
     ]
 
 

@@ -1,10 +1,18 @@
-"""Storing messages: once, in order, for exactly the right readers."""
+"""Storing messages: once, in order, for exactly the right readers.
+
+Messages that come one after the other in one commit are checked and written together. One to a conversation that is
+busy is checked against memory alone, and many rows take as few statements as one: docs/performance.md has what that
+gives.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
-from securechat.crypto.envelope import audience, audience_digest
+from securechat.crypto.envelope import Header, audience, audience_digest
 from securechat.crypto.identity import private_conversation
 from securechat.crypto.transcript import next_th, transcript_start
 from securechat.errors import (
@@ -21,65 +29,231 @@ from securechat.errors import (
     Refused,
 )
 from securechat.storage.interface import Appended, NewMessage
+from securechat.storage.queries import segments
 from securechat.storage.queries.common import Cursor, marks, not_in, transcript_at
 from securechat.storage.queries.conversations import create_private
-from securechat.storage.queries.history import SLOT, message_place, one
+from securechat.storage.queries.history import SLOT, one
 from securechat.storage.queries.roomlogs import find, replayed
-from securechat.storage.queries.sealing import AtRest, Roster, place
+from securechat.storage.queries.sealing import AtRest, Author, Roster, Standing, place
+
+_PLACES: Final = 256  # of a transcript, newest, kept in memory: authors seldom name an older one
+_ROWS: Final = 64  # that one statement inserts
 
 
-class _Counter(NamedTuple):
-    """The last message of the sending device in this conversation."""
+def append(cursor: Cursor, at_rest: AtRest, messages: Sequence[NewMessage]) -> list[Appended | Refused]:
+    """See `ChatStore.append`; one outcome a message, in their order.
 
-    last: int = 0
-    digest: bytes = b""
-    seq: int = 0
-    epoch: str | None = None
+    Raises:
+        sqlite3.Error: nothing of all of them is stored; each may be tried alone.
+    """
+    writing = _Writing(cursor, at_rest)
+    outcomes: list[Appended | Refused] = []
+    for message in messages:
+        try:
+            outcomes.append(writing.take(message))
+        except Refused as refusal:
+            outcomes.append(refusal.with_traceback(None))
+    writing.write()
+    return outcomes
 
 
-class _Target(NamedTuple):
-    """The conversation a message goes to. `fresh`: made by this very message."""
+class _Accepted(NamedTuple):
+    """A message that passed all checks, and its place."""
 
-    sender_id: int
-    newest_list: tuple[int, str]
-    conversation_id: int
-    room_id: str
-    private: bool
-    head: str
-    events: int
-    last: int
+    message: NewMessage
+    author: Author
+    seq: int
     th: str
-    counter: _Counter
-    fresh: bool = False
+    audience_id: int | None
 
 
-def append(cursor: Cursor, at_rest: AtRest, message: NewMessage) -> Appended:
-    """See `ChatStore.append`."""
-    stored = _stored(cursor, message)
-    if stored is not None:
-        return stored
-    target = _target(cursor, message)
+class _Writing:
+    """The messages of one commit: taken one by one, written together."""
+
+    def __init__(self, cursor: Cursor, at_rest: AtRest) -> None:
+        self.cursor = cursor
+        self.at_rest = at_rest
+        self._accepted: dict[int, tuple[Standing, list[_Accepted]]] = {}
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def take(self, message: NewMessage) -> Appended:
+        """Checks a message against all before it, and gives it its place. Raises Refused: it leaves no trace."""
+        standing = self.at_rest.standings.get(message.room)
+        author = None if standing is None else standing.authors.get((message.sender, message.device))
+        if standing is not None and author is not None and _follows(message, author):
+            return self._accept(message, standing, author)
+        self.write()  # what follows is asked of the database
+        stored = _stored(self.cursor, message)
+        if stored is not None:
+            return stored
+        found = _standing(self.cursor, message, standing)
+        if found is None:
+            return self._open_private(message)
+        standing, author = found
+        standing.authors[message.sender, message.device] = author
+        self.at_rest.standings.put(message.room, standing, 32 + len(standing.authors))
+        return self._accept(message, standing, author)
+
+    def _open_private(self, message: NewMessage) -> Appended:
+        """The first message of a private conversation, which is made with it or not at all. Raises Refused."""
+        self.cursor.execute("SAVEPOINT opening")
+        try:
+            appended = self._accept(message, *_private(self.cursor, message))
+            self.write()
+        except Refused:
+            self._accepted.clear()
+            self.cursor.execute("ROLLBACK TO opening")
+            raise
+        finally:
+            self.cursor.execute("RELEASE opening")
+        return appended
+
+    def _accept(self, message: NewMessage, standing: Standing, author: Author) -> Appended:
+        cursor, at_rest, header = self.cursor, self.at_rest, message.header
+        if header.room != standing.room_id:
+            raise Refused(BAD_HEADER, why="it is of another conversation")
+        roster = _roster(cursor, at_rest, message.room, standing)
+        _check_author(message, standing, roster)
+        changed = set() if header.head == standing.head else _changed_since(cursor, at_rest, message, standing)
+        if header.dl != author.newest_list:
+            raise Refused(STALE_KEYS, users=(message.sender,))
+        usual = message.kids == roster.kids
+        if isinstance(header, Header):
+            if not usual:
+                _check_audience(cursor, at_rest, message, standing, roster, changed)
+            if header.rcp != (roster.rcp if usual else audience_digest(audience(message.kids)).hex()):
+                raise Refused(BAD_HEADER, why="rcp is not the digest of the readers")
+        if header.th != (standing.last, standing.th) and not _was_at(self, standing, header.th):
+            raise Refused(BAD_HEADER, why="th is no place of this conversation")
+        _check_turn(self, message, standing, author)
+        audience_id = self._audience(message, header, standing, roster, usual) if isinstance(header, Header) else None
+        return self._place(message, standing, author, audience_id)
+
+    def _audience(self, message: NewMessage, header: Header, standing: Standing, roster: Roster, usual: bool) -> int:
+        """The row of a message's audience, made at its first use in the conversation."""
+        if usual and roster.audience_id is not None:
+            return roster.audience_id
+        audience_id = _put_audience(self.cursor, self.at_rest, standing, header, message)
+        if usual:
+            roster.audience_id = audience_id
+        return audience_id
+
+    def _place(self, message: NewMessage, standing: Standing, author: Author, audience_id: int | None) -> Appended:
+        """Gives a message that passed all checks its place."""
+        seq = standing.last + 1
+        th = next_th(standing.th, standing.head, message.id)
+        standing.last, standing.th = seq, th
+        standing.places[seq] = th
+        if len(standing.places) > _PLACES:
+            del standing.places[next(iter(standing.places))]
+        author.last, author.seq = message.header.ctr, seq
+        author.digest, author.epoch = bytes.fromhex(message.id), self.at_rest.epoch
+        _, accepted = self._accepted.setdefault(standing.id, (standing, []))
+        accepted.append(_Accepted(message, author, seq, th, audience_id))
+        return Appended(seq, message.ts, standing.events, fresh_conversation=standing.fresh)
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Writes what was accepted."""
+        written, self._accepted = list(self._accepted.values()), {}
+        if not written:
+            return
+        bodies, rows, keys = [], [], []
+        numbers = iter(self.at_rest.numbers(self.cursor, "message", sum(len(accepted) for _, accepted in written)))
+        for standing, accepted in written:
+            for at in range(0, len(accepted), segments.MESSAGES):
+                some = accepted[at : at + segments.MESSAGES]
+                (segment_id,) = self.at_rest.numbers(self.cursor, "segment", 1)
+                bodies.append(self._segment(segment_id, standing, some))
+                for each, number in zip(some, numbers, strict=False):
+                    rows.append(_row(number, standing, each, segment_id))
+                    if each.message.wrapped:
+                        keys.append((number, _slots(each.message)))
+        self._insert("INSERT INTO segment (id, conversation_id, first_seq, dek_id, sealed) VALUES", bodies)
+        self._insert(
+            "INSERT INTO message (id, conversation_id, seq, sender_id, device, mid, ts, events, body_hash, digest, th,"
+            " audience_id, segment_id) VALUES",
+            rows,
+        )
+        self._insert("INSERT INTO message_keys (message_id, slots) VALUES", keys)
+        self._insert(
+            "INSERT INTO counter (account_id, device, conversation_id, last, seq, digest, epoch) VALUES",
+            {(each.author.account_id, each.message.device, standing.id): _counter(standing, each)
+             for standing, accepted in written for each in accepted}.values(),
+            " ON CONFLICT (account_id, device, conversation_id) DO UPDATE"
+            " SET last = excluded.last, seq = excluded.seq, digest = excluded.digest, epoch = excluded.epoch",
+        )  # fmt: skip
+        self._insert(
+            "UPDATE conversation SET last_seq = newest.column2, th = newest.column3 FROM (VALUES",
+            [(standing.id, standing.last, bytes.fromhex(standing.th)) for standing, _ in written],
+            ") AS newest WHERE conversation.id = newest.column1",
+        )
+
+    def _segment(self, segment_id: int, standing: Standing, accepted: Sequence[_Accepted]) -> tuple[Any, ...]:
+        """The row of the bodies of some messages."""
+        first = accepted[0].seq
+        segment = segments.Segment(first, [_body(standing, each) for each in accepted])
+        sealed = segments.seal(self.at_rest, segment_id, standing.room_id, segment)
+        return segment_id, standing.id, first, self.at_rest.sealer.newest, sealed
+
+    def _insert(self, start: str, rows: Collection[tuple[Any, ...]], end: str = "") -> None:
+        """Runs a statement with rows of VALUES, as many as it may take at once."""
+        for some in _portions(list(rows), _ROWS):
+            sql = _with_values(start, len(some), len(some[0]), end)
+            self.cursor.execute(sql, tuple(chain.from_iterable(some)))
+
+
+def _portions(rows: Sequence[tuple[Any, ...]], size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+    return (rows[at : at + size] for at in range(0, len(rows), size))
+
+
+@cache
+def _with_values(start: str, rows: int, columns: int, end: str) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{start} {', '.join([row] * rows)}{end}"
+
+
+def _row(number: int, standing: Standing, accepted: _Accepted, segment_id: int) -> tuple[Any, ...]:
+    message, author, seq, th, audience_id = accepted
+    return (
+        number, standing.id, seq, author.account_id, bytes.fromhex(message.device), bytes.fromhex(message.header.mid),
+        message.ts, standing.events, message.body_hash, bytes.fromhex(message.id), bytes.fromhex(th), audience_id,
+        segment_id,
+    )  # fmt: skip
+
+
+def _body(standing: Standing, accepted: _Accepted) -> segments.Body:
+    """What a segment says of a message; `history` compares it to the row."""
+    message, _, _, th, _ = accepted
+    return segments.Body(
+        bytes.fromhex(message.header.mid), message.sender, bytes.fromhex(message.device), message.ts, standing.events,
+        bytes.fromhex(message.id), bytes.fromhex(th), message.shared,
+    )  # fmt: skip
+
+
+def _counter(standing: Standing, accepted: _Accepted) -> tuple[Any, ...]:
+    message, author, seq, _, _ = accepted
+    device, digest = bytes.fromhex(message.device), bytes.fromhex(message.id)
+    return author.account_id, device, standing.id, message.header.ctr, seq, digest, author.epoch
+
+
+def _slots(message: NewMessage) -> bytes:
+    """The wrapped keys in the order of the audience."""
+    slots = [message.wrapped[user] for user in sorted(message.wrapped)]
+    if message.wrapped.keys() != message.kids.keys() or any(len(slot) != SLOT for slot in slots):
+        raise ValueError(f"not every reader has a wrapped key of {SLOT} bytes")
+    return b"".join(slots)
+
+
+# --- what a message is checked against --------------------------------------------------------------------------------
+
+
+def _follows(message: NewMessage, author: Author) -> bool:
+    """Whether a message is the next of its device: then it was not stored before."""
     header = message.header
-    if header.room != target.room_id:
-        raise Refused(BAD_HEADER, why="it is of another conversation")
-    roster = _roster(cursor, at_rest, message.room, target)
-    _check_author(message, target, roster)
-    changed = set() if header.head == target.head else _changed_since(cursor, at_rest, message, target)
-    if header.dl != target.newest_list:
-        raise Refused(STALE_KEYS, users=(message.sender,))
-    usual = message.kids == roster.kids
-    if not usual:
-        _check_audience(cursor, at_rest, message, target, roster, changed)
-    if header.rcp != (roster.rcp if usual else audience_digest(audience(message.kids)).hex()):
-        raise Refused(BAD_HEADER, why="rcp is not the digest of the readers")
-    if header.th != (target.last, target.th) and not _was_at(cursor, target, header.th):
-        raise Refused(BAD_HEADER, why="th is no place of this conversation")
-    _check_turn(cursor, at_rest, message, target)
-    audience_id = roster.audience_id if usual else None
-    seq, audience_id = _insert(cursor, at_rest, target, message, audience_id)
-    if usual:
-        roster.audience_id = audience_id
-    return Appended(seq, message.ts, target.events, fresh_conversation=target.fresh)
+    return (header.ctr, header.prev) == (author.last + 1, author.digest.hex()) and message.peer == author.peer
 
 
 def _stored(cursor: Cursor, message: NewMessage) -> Appended | None:
@@ -100,8 +274,15 @@ def _stored(cursor: Cursor, message: NewMessage) -> Appended | None:
     return Appended(seq, ts, events, dup=True)
 
 
-def _target(cursor: Cursor, message: NewMessage) -> _Target:
-    """The conversation, made now where this message opens a private one. Raises Refused."""
+def _standing(cursor: Cursor, message: NewMessage, standing: Standing | None) -> tuple[Standing, Author] | None:
+    """The conversation a message goes to, and its author there; None where a private one is to be made.
+
+    Args:
+        standing: the conversation, where it is known.
+
+    Raises:
+        Refused: `no_such_room`, `no_such_user`, `stale_keys`.
+    """
     cursor.execute(
         "SELECT a.id, a.ik, a.version, a.list_digest, c.id, c.room_id, c.private, c.head, c.events, c.last_seq, c.th,"
         " k.last, k.digest, k.seq, k.epoch FROM account a LEFT JOIN conversation c ON c.name = ?"
@@ -111,19 +292,29 @@ def _target(cursor: Cursor, message: NewMessage) -> _Target:
     row = cursor.fetchone()
     if row is None:
         raise LookupError("a message was stored for a user who does not exist")
-    sender_id, ik, version, digest, conversation, room_id, private, head, events, last, th, *counter = row
-    newest_list = version, digest.hex()
-    peer = None if message.peer is None else _peer(cursor, message, ik)
-    if conversation is not None:
-        count = _Counter() if counter[0] is None else _Counter(*counter)
-        return _Target(
-            sender_id, newest_list, conversation, room_id, bool(private), head.hex(), events, last, th.hex(), count
-        )
-    if peer is None:
-        raise Refused(NO_SUCH_ROOM, room=message.room)
-    conversation = create_private(cursor, message.room, ((sender_id, ik), peer), message.ts)
+    account, ik, version, list_digest, conversation, room_id, private, head, events, last, th, *counter = row
+    if message.peer is not None:
+        _peer(cursor, message, ik)
+    if conversation is None:
+        if message.peer is None:
+            raise Refused(NO_SUCH_ROOM, room=message.room)
+        return None
+    if standing is None:
+        standing = Standing(conversation, room_id, bool(private), head.hex(), events, last, th.hex())
+    author = Author(account, (version, list_digest.hex()), message.peer)
+    if counter[0] is not None:
+        author.last, author.digest, author.seq, author.epoch = counter
+    return standing, author
+
+
+def _private(cursor: Cursor, message: NewMessage) -> tuple[Standing, Author]:
+    """A private conversation, made now, and the author of its first message."""
+    cursor.execute("SELECT id, ik, version, list_digest FROM account WHERE name = ?", (message.sender,))
+    account, ik, version, list_digest = cursor.fetchone()
+    conversation = create_private(cursor, message.room, ((account, ik), _peer(cursor, message, ik)), message.ts)
     th = transcript_start(message.room)
-    return _Target(sender_id, newest_list, conversation, message.room, True, "", 0, 0, th, _Counter(), fresh=True)
+    standing = Standing(conversation, message.room, True, "", 0, 0, th, fresh=True)
+    return standing, Author(account, (version, list_digest.hex()), message.peer)
 
 
 def _peer(cursor: Cursor, message: NewMessage, ik: bytes) -> tuple[int, bytes]:
@@ -138,55 +329,55 @@ def _peer(cursor: Cursor, message: NewMessage, ik: bytes) -> tuple[int, bytes]:
     return account, other
 
 
-def _roster(cursor: Cursor, at_rest: AtRest, name: str, target: _Target) -> Roster:
+def _roster(cursor: Cursor, at_rest: AtRest, name: str, standing: Standing) -> Roster:
     """Whom a message must be sealed for now: the members whose accounts still have the identity that joined."""
-    key = (target.conversation_id, target.events)
+    key = (standing.id, standing.events)
     roster = at_rest.rosters.get(key)
     if roster is None:
         cursor.execute(
             "SELECT a.name, a.kid FROM member m JOIN account a ON a.id = m.account_id AND a.ik = m.ik"
             " WHERE m.conversation_id = ?",
-            (target.conversation_id,),
+            (standing.id,),
         )
         kids = dict(cursor.fetchall())
-        room = None if target.private else find(cursor, name)
+        room = None if standing.private else find(cursor, name)
         muted = {} if room is None else dict(replayed(cursor, at_rest, name, room).mutes)
         roster = Roster(kids, audience_digest(audience(kids)).hex(), muted)
         # One made by this message goes with it if it is refused, and the next one may get the same id.
-        if not target.fresh:
+        if not standing.fresh:
             at_rest.rosters.put(key, roster, len(kids))
     return roster
 
 
-def _check_author(message: NewMessage, target: _Target, roster: Roster) -> None:
+def _check_author(message: NewMessage, standing: Standing, roster: Roster) -> None:
     """Whether the sender may write here. Raises Refused."""
     if message.sender not in roster.kids:
-        raise not_in(message.room, private=target.private)
+        raise not_in(message.room, private=standing.private)
     until = roster.muted.get(message.sender)
     # Readers go by the author's clock, which may be behind.
     if until is not None and (until == 0 or min(message.ts, message.header.at) < until):
         raise Refused(MUTED, room=message.room)
 
 
-def _changed_since(cursor: Cursor, at_rest: AtRest, message: NewMessage, target: _Target) -> set[str]:
+def _changed_since(cursor: Cursor, at_rest: AtRest, message: NewMessage, standing: Standing) -> set[str]:
     """Whose membership changed since the message's head. Raises Refused: it must be sealed for a newer one."""
-    if target.private:
+    if standing.private:
         raise Refused(BAD_HEADER, why="a private conversation has no head")
     room = find(cursor, message.room)
     since = None if room is None else replayed(cursor, at_rest, message.room, room).changed_since(message.header.head)
     if since is None or since[1]:
-        raise Refused(STALE_HEAD, room=message.room, head=target.head)
+        raise Refused(STALE_HEAD, room=message.room, head=standing.head)
     return since[0]
 
 
 def _check_audience(
-    cursor: Cursor, at_rest: AtRest, message: NewMessage, target: _Target, roster: Roster, changed: set[str]
+    cursor: Cursor, at_rest: AtRest, message: NewMessage, standing: Standing, roster: Roster, changed: set[str]
 ) -> None:
     """Whether a message is sealed for the members, give or take those who came or went meanwhile. Raises Refused."""
     kids, wanted = message.kids, roster.kids
     extra = kids.keys() - wanted.keys()
     # Somebody who has another identity by now is in the log still: its author has not heard of that.
-    replaced = set() if target.private else _replaced(cursor, at_rest, message, extra - changed)
+    replaced = set() if standing.private else _replaced(cursor, at_rest, message, extra - changed)
     if (wanted.keys() - changed) - kids.keys() or extra - changed - replaced:
         raise Refused(BAD_AUDIENCE, room=message.room)
     newest = {**wanted, **_kids(cursor, extra)}
@@ -211,74 +402,44 @@ def _kids(cursor: Cursor, users: set[str]) -> dict[str, str]:
     return dict(cursor.fetchall())
 
 
-def _was_at(cursor: Cursor, target: _Target, named: tuple[int, str]) -> bool:
+def _was_at(writing: _Writing, standing: Standing, named: tuple[int, str]) -> bool:
     """Whether the conversation's transcript was at this place before."""
     seq, th = named
-    return seq <= target.last and transcript_at(cursor, target.conversation_id, target.room_id, seq) == th
+    if seq > standing.last:
+        return False
+    known = standing.places.get(seq)
+    if known is None:
+        writing.write()
+        known = transcript_at(writing.cursor, standing.id, standing.room_id, seq)
+    return known == th
 
 
-def _check_turn(cursor: Cursor, at_rest: AtRest, message: NewMessage, target: _Target) -> None:
+def _check_turn(writing: _Writing, message: NewMessage, standing: Standing, author: Author) -> None:
     """Whether a message is the next of its device here. Raises Refused: `ctr_behind`, `out_of_turn`.
 
     In a new epoch messages of the device may be gone that others have seen: then its first one may have any number
     above the last stored, and follow any other.
     """
-    counter, header = target.counter, message.header
-    expected = counter.last + 1
+    header, at_rest, expected = message.header, writing.at_rest, author.last + 1
     if header.ctr < expected:
-        proof = one(cursor, at_rest, message.sender, message.room, target.conversation_id, counter.seq)
+        writing.write()
+        proof = one(writing.cursor, at_rest, message.sender, message.room, standing.id, author.seq)
         raise Refused(CTR_BEHIND, expected=expected, proof=proof)
-    lost = at_rest.restored if counter.epoch is None else counter.epoch != at_rest.epoch
-    if not lost and (header.ctr, header.prev) != (expected, counter.digest.hex()):
+    lost = at_rest.restored if author.epoch is None else author.epoch != at_rest.epoch
+    if not lost and not _follows(message, author):
         raise Refused(OUT_OF_TURN, expected=expected)
 
 
-def _insert(
-    cursor: Cursor, at_rest: AtRest, target: _Target, message: NewMessage, audience_id: int | None
-) -> tuple[int, int]:
-    """Stores a message that passed all checks; answers its seq and its audience's row."""
-    slots = [message.wrapped[user] for user in sorted(message.wrapped)]
-    if message.wrapped.keys() != message.kids.keys() or any(len(slot) != SLOT for slot in slots):
-        raise ValueError(f"not every reader has a wrapped key of {SLOT} bytes")
-    if audience_id is None:
-        audience_id = _put_audience(cursor, at_rest, target, message)
-    header, seq, conversation = message.header, target.last + 1, target.conversation_id
-    th = next_th(target.th, target.head, message.id)
-    device, digest = bytes.fromhex(message.device), bytes.fromhex(message.id)
-    cursor.execute("UPDATE conversation SET last_seq = ?, th = ? WHERE id = ?", (seq, bytes.fromhex(th), conversation))
-    cursor.execute(
-        "INSERT INTO counter (account_id, device, conversation_id, last, seq, digest, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account_id, device, conversation_id) DO UPDATE"
-        " SET last = excluded.last, seq = excluded.seq, digest = excluded.digest, epoch = excluded.epoch",
-        (target.sender_id, device, conversation, header.ctr, seq, digest, at_rest.epoch),
-    )
-    row = message_place(
-        target.room_id, seq, header.mid, message.sender, message.device, message.ts, target.events, message.id, th
-    )
-    cursor.execute(
-        "INSERT INTO message (conversation_id, seq, sender_id, device, mid, ts, events, body_hash, digest, th,"
-        " audience_id, dek_id, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (
-            conversation, seq, target.sender_id, device, bytes.fromhex(header.mid), message.ts, target.events,
-            message.body_hash, digest, bytes.fromhex(th),
-            audience_id, at_rest.sealer.newest, at_rest.sealer.seal(row, message.shared),
-        ),
-    )  # fmt: skip
-    (message_id,) = cursor.fetchone()
-    cursor.execute("INSERT INTO message_keys (message_id, slots) VALUES (?, ?)", (message_id, b"".join(slots)))
-    return seq, audience_id
-
-
-def _put_audience(cursor: Cursor, at_rest: AtRest, target: _Target, message: NewMessage) -> int:
+def _put_audience(cursor: Cursor, at_rest: AtRest, standing: Standing, header: Header, message: NewMessage) -> int:
     """The row of a message's audience, made at its first use in the conversation."""
-    rcp = bytes.fromhex(message.header.rcp)  # the digest of exactly these readers, as was checked
-    cursor.execute("SELECT id FROM audience WHERE conversation_id = ? AND rcp = ?", (target.conversation_id, rcp))
+    rcp = bytes.fromhex(header.rcp)  # the digest of exactly these readers, as was checked
+    cursor.execute("SELECT id FROM audience WHERE conversation_id = ? AND rcp = ?", (standing.id, rcp))
     row = cursor.fetchone()
     if row is None:
-        sealed = at_rest.sealer.seal(place("audience", target.room_id, rcp.hex()), audience(message.kids))
+        sealed = at_rest.sealer.seal(place("audience", standing.room_id, rcp.hex()), audience(message.kids))
         cursor.execute(
             "INSERT INTO audience (conversation_id, rcp, dek_id, sealed) VALUES (?, ?, ?, ?) RETURNING id",
-            (target.conversation_id, rcp, at_rest.sealer.newest, sealed),
+            (standing.id, rcp, at_rest.sealer.newest, sealed),
         )
         row = cursor.fetchone()
     return int(row[0])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -14,8 +14,13 @@ from securechat.crypto.roomlog import RoomLog
 from securechat.storage.lru import LeastRecentlyUsed
 from securechat.storage.queries.common import Cursor
 
+if TYPE_CHECKING:
+    from securechat.storage.queries.segments import Segment
+
 ROSTER_USERS: Final = 100_000  # users in cached rosters together, and entries in cached audiences: some 20 MB each
 LOG_EVENTS: Final = 200_000  # events in replayed room logs together
+SEGMENT_BYTES: Final = 64 * 1024 * 1024  # bytes of opened segments together
+STANDINGS: Final = 64_000  # authors in conversations that are written to, one of which counts as 32: some 100 MB
 
 
 @dataclass(slots=True)
@@ -32,6 +37,47 @@ class Roster:
     rcp: str
     muted: Mapping[str, int]
     audience_id: int | None = None
+
+
+@dataclass(slots=True)
+class Author:
+    """One device that writes in a conversation, and its last message there.
+
+    Attributes:
+        account_id: whose device it is, and `newest_list` the number and digest of the account's device list.
+        peer: the other user where the conversation is private, else None.
+        last: its number; 0 if none. `digest` is its id, `seq` its place, `epoch` when it came.
+    """
+
+    account_id: int
+    newest_list: tuple[int, str]
+    peer: str | None
+    last: int = 0
+    digest: bytes = b""
+    seq: int = 0
+    epoch: str | None = None
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where a conversation stands that is being written to. The columns are those of `conversation`.
+
+    Attributes:
+        fresh: made by the message in hand.
+        authors: by user and device.
+        places: the newest places of its transcript.
+    """
+
+    id: int
+    room_id: str
+    private: bool
+    head: str
+    events: int
+    last: int
+    th: str
+    fresh: bool = False
+    authors: dict[tuple[str, str], Author] = field(default_factory=dict)
+    places: dict[int, str] = field(default_factory=dict)
 
 
 class Entry(NamedTuple):
@@ -51,7 +97,12 @@ class AtRest:
             changes an account's keys, clears it.
         logs: replayed room logs by conversation; for the writer alone, and cleared with the rosters. Who is about to
             change one takes it out until nothing can fail any more.
+        standings: conversations by name; for the writer alone, so that a message to a busy one needs no query. Whatever
+            else is written clears them, but for what is known not to touch them.
+        ids: the highest used of each table whose rows are numbered here; for the writer alone.
         audiences: by room and row; for the readers, who share it. An audience never changes.
+        segments: by room and row; the writer puts there what it stored, so readers of what is new open nothing. An id
+            is never used again while the server runs, so this outlives a rollback.
     """
 
     def __init__(self, sealer: RowSealer, epoch: str = "", *, restored: bool = False) -> None:
@@ -60,12 +111,25 @@ class AtRest:
         self.restored = restored
         self.rosters: LeastRecentlyUsed[tuple[int, int], Roster] = LeastRecentlyUsed(ROSTER_USERS)
         self.logs: LeastRecentlyUsed[int, RoomLog] = LeastRecentlyUsed(LOG_EVENTS)
+        self.standings: LeastRecentlyUsed[str, Standing] = LeastRecentlyUsed(STANDINGS)
+        self.ids: dict[str, int] = {}
+        self.segments: LeastRecentlyUsed[tuple[str, int], Segment] = LeastRecentlyUsed(SEGMENT_BYTES)
         self.audiences: LeastRecentlyUsed[tuple[str, int], Mapping[str, Entry]] = LeastRecentlyUsed(ROSTER_USERS)
 
     def undone(self) -> None:
-        """A whole transaction was rolled back: what the writer's caches hold may never have been."""
+        """Something was rolled back: what the writer's caches hold may never have been."""
         self.rosters.clear()
         self.logs.clear()
+        self.standings.clear()
+
+    def numbers(self, cursor: Cursor, table: str, count: int) -> range:
+        """So many fresh ids of a table, in order."""
+        highest = self.ids.get(table)
+        if highest is None:
+            cursor.execute(f"SELECT coalesce(max(id), 0) FROM {table}")
+            highest = int(cursor.fetchone()[0])
+        self.ids[table] = highest + count
+        return range(highest + 1, highest + count + 1)
 
 
 class Foundation(NamedTuple):

@@ -51,7 +51,7 @@ TABLES: Final[Mapping[str, About]] = {
     ),
     "message": About(
         "SELECT count(*) FROM message WHERE sender_id = ?",
-        "Messages you sent: where, when, from which device; the encrypted text, encrypted once more at rest.",
+        "Messages you sent: where, when, from which device.",
     ),
     "message_keys": About(
         "SELECT count(*) FROM message_keys WHERE message_id IN (SELECT id FROM message WHERE sender_id = ?)",
@@ -61,6 +61,10 @@ TABLES: Final[Mapping[str, About]] = {
     "room_event": About(
         "SELECT count(*) FROM room_event WHERE author_id = ?",
         "What you did in rooms (made, joined, left, invited, ran them), signed by you; encrypted at rest.",
+    ),
+    "segment": About(
+        f"SELECT count(*) FROM segment{_IN_MY_CONVERSATIONS}",
+        "The encrypted texts of your conversations, yours and others', encrypted once more at rest.",
     ),
     "session": About(
         "SELECT count(*) FROM session WHERE account_id = ?",

@@ -133,8 +133,18 @@ CREATE TABLE audience (
     UNIQUE (conversation_id, rcp)
 ) STRICT;
 
--- Messages. A rowid table with narrow indexes: clustering the bodies by (conversation, seq) made storing 8 times
--- slower. What a row is found or ordered by stands inside `sealed` too, so a row moved by hand is refused.
+-- Bodies of messages: those of one conversation that one commit stored, sealed together, with all that their rows say of
+-- them; so a row moved by hand is refused. They have consecutive numbers.
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY,
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    first_seq INTEGER NOT NULL,
+    dek_id INTEGER NOT NULL REFERENCES dek,
+    sealed BLOB NOT NULL,
+    UNIQUE (conversation_id, first_seq)
+) STRICT;
+
+-- Messages. A rowid table with narrow indexes: clustering them by (conversation, seq) made storing 8 times slower.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     conversation_id INTEGER NOT NULL REFERENCES conversation,
@@ -147,9 +157,8 @@ CREATE TABLE message (
     body_hash BLOB NOT NULL, -- tells a resend from another message of the same mid
     digest BLOB NOT NULL, -- what names the message in `prev` and in transcripts
     th BLOB NOT NULL, -- the transcript after it
-    audience_id INTEGER NOT NULL REFERENCES audience,
-    dek_id INTEGER NOT NULL REFERENCES dek,
-    sealed BLOB NOT NULL,
+    audience_id INTEGER REFERENCES audience, -- NULL where the package has no part of its own for each reader
+    segment_id INTEGER NOT NULL REFERENCES segment,
     UNIQUE (conversation_id, seq),
     UNIQUE (sender_id, device, mid)
 ) STRICT;
