@@ -1,10 +1,9 @@
-"""What both ends share of Twisted: the line reader, the write queue, TLS contexts, addresses and connect lines."""
+"""What both ends share of Twisted: the line reader, TLS contexts, addresses and connect lines."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -13,11 +12,9 @@ from weakref import WeakKeyDictionary
 import service_identity
 from OpenSSL import SSL
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
-    IPushProducer,
     IReactorTime,
 )
 from twisted.internet.ssl import CertificateOptions, TLSVersion
@@ -125,121 +122,6 @@ class BoundedLineReceiver(LineReceiver):
             if call is not None and call.active():
                 call.cancel()
         self._turn = self._abort = None
-
-
-# --- bytes out --------------------------------------------------------------------------------------------------------
-
-
-@implementer(IPushProducer)
-class WriteQueue:
-    """What is to be written to one connection: joined into one write a reactor turn, and bounded.
-
-    It registers itself as the transport's producer, so that the transport says when the peer reads too slowly. (The
-    protocol itself cannot be the producer: its `pauseProducing` means "stop reading".)
-
-    Args:
-        limit: bytes that may wait here.
-        overflow: called once when more would wait; nothing more is queued then.
-        account: told of every change of the number of bytes waiting.
-    """
-
-    def __init__(
-        self,
-        transport: Any,
-        clock: IReactorTime,
-        *,
-        limit: int,
-        overflow: Callable[[], None],
-        account: Callable[[int], None] = lambda change: None,
-    ) -> None:
-        self._transport = transport
-        self._clock = clock
-        self._limit = limit
-        self._overflow = overflow
-        self._account = account
-        self._chunks: list[bytes] = []
-        self._paused = False
-        self._closed = False
-        self._turn: Any = None
-        self._waiters: list[Deferred[None]] = []
-        self.size = 0
-        transport.registerProducer(self, True)
-
-    def put(self, *chunks: bytes) -> None:
-        """Queues bytes. Never blocks and never raises; after `close` it does nothing."""
-        if self._closed:
-            return
-        grown = sum(map(len, chunks))
-        self._chunks += chunks
-        self._grow(grown)
-        if self.size > self._limit:
-            self.close()
-            # Next turn: the caller may be in the middle of a walk over readers that this ends.
-            self._clock.callLater(0, self._overflow)
-        elif self._turn is None and not self._paused:
-            self._turn = self._clock.callLater(0, self._flush_turn)
-
-    def _grow(self, change: int) -> None:
-        self.size += change
-        self._account(change)
-
-    def _flush_turn(self) -> None:
-        self._turn = None
-        self.flush()
-
-    def flush(self) -> None:
-        """Hands what waits to the transport, unless that is full."""
-        if self._chunks and not self._paused and not self._closed:
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            self._grow(-len(data))
-            self._transport.write(data)
-        if not self._paused:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
-
-    def drained(self) -> Deferred[None]:
-        """Fires when everything queued so far was taken by the transport (or the connection is gone)."""
-        done: Deferred[None] = Deferred()
-        if self._closed or (not self._chunks and not self._paused):
-            done.callback(None)
-        else:
-            self._waiters.append(done)
-        return done
-
-    def finish(self) -> None:
-        """Hands everything over and steps aside: a TLS transport closes only once it has no producer."""
-        if not self._closed:
-            self._paused = False
-            self.flush()
-            self.close()
-            self._transport.unregisterProducer()
-
-    def close(self) -> None:
-        """Forgets what waits; for a connection that is lost."""
-        self._closed = True
-        self._chunks.clear()
-        self._grow(-self.size)
-        if self._turn is not None and self._turn.active():
-            self._turn.cancel()
-        self._turn = None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
-
-    def pauseProducing(self) -> None:
-        """The transport has enough."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """The transport takes more."""
-        self._paused = False
-        self.flush()
-
-    def stopProducing(self) -> None:
-        """The transport takes nothing ever more."""
-        self.close()
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------

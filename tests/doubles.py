@@ -786,7 +786,7 @@ class ChatCase(StoreCase):
             random=secrets.token_bytes,
             version="test",
         )
-        shared = SharedLimits(ConnectionLimits())
+        shared = SharedLimits(ConnectionLimits(), self.reactor)
         self.network.server = ChatServerFactory(
             self.parts, shared, self.reactor, tls=False, registration=self.registration
         )
@@ -1010,7 +1010,7 @@ class ServerCase(StoreCase):
         self.hasher = CountingHasher()
         self.checks = InlineChecks(self.reactor, self.hasher)
         self.parts = self.make_parts()
-        self.shared = SharedLimits(self.LIMITS)
+        self.shared = SharedLimits(self.LIMITS, self.reactor)
         self.factory = self.listener()
         self.ids: dict[tuple[str, str, int], str] = {}  # of messages by conversation, device and number
         self.lists: dict[str, tuple[int, str]] = {}  # number and digest of lists that a test published, by user

@@ -493,12 +493,12 @@ class EvilProtocol(ChatServerProtocol):
         else:
             self.deliver(json.dumps(answer).encode() + b"\n")
 
-    def deliver(self, *chunks: bytes) -> None:
+    def deliver(self, lines: bytes) -> None:
         """Says something else, where the evil server wants it."""
         user = "" if self.session is None else self.session.user
         if user:
             self.factory.evil.connected(user, self)
-        for line in b"".join(chunks).splitlines():
+        for line in lines.splitlines():
             said = json.loads(line)
             kind = f"event:{said['event']}" if "event" in said else self._commands.pop(said.get("id"), "")
             for one in self.factory.evil.told(user, kind, said):

@@ -278,8 +278,8 @@ class Connection:
         self.session = ServerSession(story.parts, self)
         self.deliver(self.session.hello())
 
-    def deliver(self, *chunks: bytes) -> None:
-        self._written += b"".join(chunks)
+    def deliver(self, lines: bytes) -> None:
+        self._written += lines
 
     def drained(self) -> Deferred[None]:
         return succeed(None)

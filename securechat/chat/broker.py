@@ -9,17 +9,17 @@ was published beyond the cursor. So there is no gap and no double, whatever the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Reader(Protocol):
-    """A connection that takes finished bytes."""
+    """A connection that takes finished lines."""
 
     @property
     def user(self) -> str: ...
 
-    def deliver(self, *chunks: bytes) -> None:
-        """Queues bytes to be written; never blocks, never raises."""
+    def deliver(self, lines: bytes) -> None:
+        """Queues lines to be written, each with its newline; never blocks, never raises."""
 
 
 class Subscription:
@@ -39,20 +39,40 @@ class Subscription:
         self.live = False
 
 
-class _Audience:
-    """The subscriptions of one conversation, and the newest message published since the first of them."""
+class _Published(NamedTuple):
+    """A message that waits for the end of the turn: a line for all, or one made for each user."""
 
-    __slots__ = ("newest", "subscriptions")
+    seq: int
+    line: bytes
+    line_for: Callable[[str], bytes] | None
+
+
+class _Audience:
+    """The subscriptions of one conversation, and the newest message published since the first of them.
+
+    Attributes:
+        pending: what was published in this turn. A subscription whose cursor is behind has not got it yet.
+    """
+
+    __slots__ = ("newest", "pending", "subscriptions")
 
     def __init__(self) -> None:
         self.subscriptions: dict[Reader, Subscription] = {}
         self.newest = 0
+        self.pending: list[_Published] = []
 
 
 class RoomBroker:
-    """Presence, subscriptions and fan-out, in memory; a conversation nobody listens to costs nothing."""
+    """Presence, subscriptions and fan-out, in memory; a conversation nobody listens to costs nothing.
 
-    def __init__(self) -> None:
+    What is published waits for the end of the turn, so that a commit of many messages is one write a reader.
+
+    Args:
+        later: calls something at the end of the turn, or at once.
+    """
+
+    def __init__(self, later: Callable[[Callable[[], None]], object] = lambda call: call()) -> None:
+        self._later = later
         self._readers: dict[str, dict[Reader, None]] = {}
         self._audiences: dict[str, _Audience] = {}
         self._subscribed: dict[Reader, set[str]] = {}
@@ -130,30 +150,56 @@ class RoomBroker:
     # --- fan-out ----------------------------------------------------------------------------------------------------
 
     def publish(
-        self, conversation: str, seq: int, prefix: bytes, tail_for: Callable[[str], bytes], skip: Reader | None = None
+        self,
+        conversation: str,
+        seq: int,
+        line: bytes,
+        line_for: Callable[[str], bytes] | None = None,
+        skip: Reader | None = None,
     ) -> None:
         """Hands a stored message to every live subscription that has not got it.
 
         Args:
             seq: called in the order of the history.
-            prefix: the bytes all readers get alike; encoded once.
-            tail_for: the rest of the line for one user.
+            line: what all readers get alike.
+            line_for: the line of each user, where they differ; instead of `line`.
             skip: the sender's own connection, whose reply says it all; its cursor moves too.
         """
         audience = self._audiences.get(conversation)
         if audience is None:
             return
         audience.newest = max(audience.newest, seq)
+        own = None if skip is None else audience.subscriptions.get(skip)
+        if own is not None and own.live and seq > own.cursor:
+            _catch_up(own, audience.pending)  # what came before must go out before the reply
+            own.cursor = seq
+        audience.pending.append(_Published(seq, line, line_for))
+        if len(audience.pending) == 1:
+            self._later(lambda: self._flush(audience))
+
+    @staticmethod
+    def _flush(audience: _Audience) -> None:
+        """Gives everybody what waits."""
+        pending, audience.pending = audience.pending, []
+        if not pending:
+            return
+        first, last = pending[0].seq, pending[-1].seq
+        alike = all(published.line_for is None for published in pending)
+        lines = b"".join([published.line for published in pending]) if alike else b""
         for reader, subscription in audience.subscriptions.items():
-            if subscription.live and seq > subscription.cursor:
-                subscription.cursor = seq
-                if reader is not skip:
-                    reader.deliver(prefix, tail_for(reader.user))
+            if not subscription.live or subscription.cursor >= last:
+                continue
+            if alike and subscription.cursor < first:
+                subscription.cursor = last
+                reader.deliver(lines)
+            else:
+                _catch_up(subscription, pending)
 
     def announce(self, conversation: str, line: bytes, skip: Reader | None = None) -> None:
         """Hands an event about a conversation to everybody who subscribes to it, live or not."""
         audience = self._audiences.get(conversation)
         if audience is not None:
+            self._flush(audience)  # what was published before it comes before it
             for reader in audience.subscriptions:
                 if reader is not skip:
                     reader.deliver(line)
@@ -171,3 +217,14 @@ class RoomBroker:
         for reader in readers:
             if reader is not skip:
                 reader.deliver(line)
+
+
+def _catch_up(subscription: Subscription, pending: list[_Published]) -> None:
+    """Gives one subscription what it has not got of these."""
+    user = subscription.reader.user
+    lines = [
+        line if line_for is None else line_for(user) for seq, line, line_for in pending if seq > subscription.cursor
+    ]
+    if lines:
+        subscription.cursor = pending[-1].seq
+        subscription.reader.deliver(b"".join(lines))

@@ -352,7 +352,7 @@ async def _tell_contacts(session: ServerSession, conversations: Sequence[str]) -
     broker = session.parts.broker
     account = await _own_account(session)
     keys = m.KeyBundle.of(replace(account.keys, past=()))  # or each publish would make some 80 KB for every contact
-    line = codec.encode(m.MemberEvent(user=session.user, keys=keys))[:-1]
+    line = codec.encode(m.MemberEvent(user=session.user, keys=keys))
     readers = dict.fromkeys([*broker.listeners(conversations), *broker.readers_of(session.user)])
     broker.announce_to(readers, line, skip=session)
 

@@ -15,7 +15,8 @@ from zope.interface import implementer
 
 from securechat.chat.buckets import TokenBucket
 from securechat.errors import EMPTY_LINE, LINE_TOO_LONG, ProtocolViolation, Refused
-from securechat.link import BoundedLineReceiver, WriteQueue, bucket_of, exporter_of, is_loopback
+from securechat.link import BoundedLineReceiver, bucket_of, exporter_of, is_loopback
+from securechat.server.outgoing import Turn, WriteQueue
 from securechat.server.session import Registration, ServerSession, SessionParts, State
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
@@ -101,7 +102,7 @@ class ChatServerProtocol(BoundedLineReceiver):
         settings = self.factory.limits
         self._out = WriteQueue(
             self.transport,
-            self.clock,
+            self.factory.shared.turn,
             limit=settings.send_queue,
             overflow=self.cut,
             account=self.factory.account,
@@ -255,10 +256,10 @@ class ChatServerProtocol(BoundedLineReceiver):
 
     # --- what the session needs (session.Peer) ----------------------------------------------------------------------
 
-    def deliver(self, *chunks: bytes) -> None:
-        """Queues bytes to be written."""
+    def deliver(self, lines: bytes) -> None:
+        """Queues lines to be written."""
         if self._out is not None:
-            self._out.put(*chunks)
+            self._out.put(lines)
 
     def drained(self) -> Awaitable[None]:
         """Done when what was queued has left."""
@@ -352,10 +353,15 @@ class ChatServerFactory(Factory):
 
 
 class SharedLimits:
-    """What the connections of all listeners share."""
+    """What the connections of all listeners share.
 
-    def __init__(self, each: ConnectionLimits) -> None:
+    Attributes:
+        turn: at whose end they write.
+    """
+
+    def __init__(self, each: ConnectionLimits, clock: IReactorTime) -> None:
         self.each = each
+        self.turn = Turn(clock)
         self.connections: dict[ChatServerProtocol, None] = {}
         self.queued = 0
         self._by_address: dict[str, int] = {}

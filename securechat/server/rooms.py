@@ -97,12 +97,12 @@ def _publish(
     if isinstance(event, _ENTERS):
         start_listening(broker, broker.readers_of(event.by), room, seq)
     told = m.RoomEvent(room=room, events=number, signed=signed.data, sig=signed.sig, cert=m.Certificate.of(certificate))
-    broker.announce(room, codec.encode(told)[:-1])
+    broker.announce(room, codec.encode(told))
     if isinstance(event, _ENDS):
         for reader in broker.readers_of(event.subject):
             broker.unsubscribe(reader, room)
     if isinstance(event, Invite):
-        broker.announce_to(broker.readers_of(event.user), codec.encode(m.InvitedEvent(room=room))[:-1])
+        broker.announce_to(broker.readers_of(event.user), codec.encode(m.InvitedEvent(room=room)))
 
 
 def start_listening(broker: RoomBroker, readers: Iterable[Reader], conversation: str, cursor: int) -> None:
@@ -183,7 +183,7 @@ def came_online(session: ServerSession, conversations: Sequence[ConversationReco
     for record in conversations:
         if not is_private(record.room):
             event = m.PresenceEvent(room=record.room, user=session.user, online=True)
-            session.parts.broker.announce(record.room, codec.encode(event)[:-1], skip=session)
+            session.parts.broker.announce(record.room, codec.encode(event), skip=session)
 
 
 def went_offline(session: ServerSession) -> None:
@@ -194,4 +194,4 @@ def went_offline(session: ServerSession) -> None:
         return
     for room in heard:
         event = m.PresenceEvent(room=room, user=session.user, online=False)
-        broker.announce(room, codec.encode(event)[:-1])
+        broker.announce(room, codec.encode(event))

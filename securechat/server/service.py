@@ -87,7 +87,8 @@ class ChatServerService(Service):
                 messages_per_second=settings.messages_per_second,
                 message_burst=settings.message_burst,
                 connections_per_address=settings.connections_per_address,
-            )
+            ),
+            reactor,
         )
 
     # --- start ------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class ChatServerService(Service):
         self._passwords.start()
         parts = SessionParts(
             store=store,
-            broker=RoomBroker(),
+            broker=RoomBroker(self._shared.turn.later),
             passwords=self._passwords,
             admission=Admission(per_account=settings.logins_per_account, per_address=settings.logins_per_address),
             identity=identity,

@@ -72,8 +72,8 @@ class Peer(Protocol):
     registration: Registration
     exporter: bytes
 
-    def deliver(self, *chunks: bytes) -> None:
-        """Queues bytes to be written; never blocks, never raises."""
+    def deliver(self, lines: bytes) -> None:
+        """Queues lines to be written, each with its newline; never blocks, never raises."""
 
     def drained(self) -> Awaitable[None]:
         """Done when what was queued has left."""
@@ -165,9 +165,9 @@ class ServerSession:
 
     # --- the broker's reader ----------------------------------------------------------------------------------------
 
-    def deliver(self, *chunks: bytes) -> None:
-        """Events are lines: the last chunk is followed by the newline."""
-        self.peer.deliver(*chunks, b"\n")
+    def deliver(self, lines: bytes) -> None:
+        """As the peer's."""
+        self.peer.deliver(lines)
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -159,11 +159,17 @@ def _publish(session: ServerSession, message: NewMessage, appended: Appended) ->
         to=message.peer,
     )
 
-    def tail_for(user: str) -> bytes:
+    def line_for(user: str) -> bytes:
         wrapped = message.wrapped.get(user)
-        return codec.NO_TAIL if wrapped is None else codec.own_tail(user, message.kids[user], wrapped)
+        return (
+            prefix + (codec.NO_TAIL if wrapped is None else codec.own_tail(user, message.kids[user], wrapped)) + b"\n"
+        )
 
-    session.parts.broker.publish(message.room, appended.seq, prefix, tail_for, skip=session)
+    broker = session.parts.broker
+    if message.kids:
+        broker.publish(message.room, appended.seq, b"", line_for, skip=session)
+    else:
+        broker.publish(message.room, appended.seq, prefix + codec.SAME_TAIL + b"\n", skip=session)
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------
@@ -182,6 +188,8 @@ def _encode_row(row: MessageRow, user: str, peer: str | None) -> bytes:
         shared=row.shared,
         to=to,
     )
+    if row.chained:
+        return prefix + codec.SAME_TAIL
     if row.kid is None or row.wrapped is None:
         return prefix + codec.NO_TAIL
     return prefix + codec.own_tail(user, row.kid, row.wrapped)
@@ -306,7 +314,7 @@ def _go_live(session: ServerSession, subscription: Subscription) -> bool:
     """Says `live` to the reader if nothing more is to be read."""
     if not session.parts.broker.go_live(subscription):
         return False
-    session.deliver(codec.encode(m.Live(room=subscription.conversation, seq=subscription.cursor))[:-1])
+    session.deliver(codec.encode(m.Live(room=subscription.conversation, seq=subscription.cursor)))
     return True
 
 
@@ -328,7 +336,7 @@ async def _stream(session: ServerSession, record: ConversationRecord, subscripti
         for row in page.messages:
             if row.seq > subscription.cursor:
                 subscription.cursor = row.seq
-                session.deliver(_encode_row(row, session.user, record.peer))
+                session.deliver(_encode_row(row, session.user, record.peer) + b"\n")
         if not page.messages and _go_live(session, subscription):
             return
         await session.peer.drained()
@@ -338,6 +346,6 @@ async def read(session: ServerSession, request: m.Read) -> m.Reply:
     """Moves the read marker, and tells the user's other connections."""
     parts = session.parts
     if await parts.store.move_read_marker(session.user, request.room, request.seq):
-        line = codec.encode(m.ReadEvent(room=request.room, seq=request.seq))[:-1]
+        line = codec.encode(m.ReadEvent(room=request.room, seq=request.seq))
         parts.broker.announce_to(parts.broker.readers_of(session.user), line, skip=session)
     return m.Reply(id=request.id)

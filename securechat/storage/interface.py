@@ -213,7 +213,10 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A message as one reader may have it. `kid` and `wrapped` are None where it was not sealed for the reader."""
+    """A message as one reader may have it.
+
+    `kid` and `wrapped` are None where it was not sealed for the reader, or `chained`: for all readers alike.
+    """
 
     room: str
     seq: int
@@ -225,6 +228,7 @@ class MessageRow:
     shared: bytes = field(repr=False)
     kid: str | None
     wrapped: bytes | None = field(repr=False)
+    chained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

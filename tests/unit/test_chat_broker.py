@@ -17,14 +17,14 @@ class MemoryReader:
         self.user = user
         self.lines: list[bytes] = []
 
-    def deliver(self, *chunks: bytes) -> None:
+    def deliver(self, lines: bytes) -> None:
         """As Reader's."""
-        self.lines.append(b"".join(chunks))
+        self.lines.append(lines)
 
 
-def tail_for(user: str) -> bytes:
-    """A reader's own part."""
-    return b" for " + user.encode()
+def saying(text: bytes) -> Callable[[str], bytes]:
+    """A message with a part for each reader alone."""
+    return lambda user: text + b" for " + user.encode()
 
 
 class PresenceTests(SynchronousTestCase):
@@ -65,7 +65,70 @@ class PresenceTests(SynchronousTestCase):
             self.broker.subscribe(reader, "general", 0)
         for reader in (self.phone, self.laptop):
             self.broker.disconnect(reader)
-        self.assertEqual([{}, {}, {}], list(vars(self.broker).values()))
+        self.assertEqual([{}, {}, {}], [kept for kept in vars(self.broker).values() if kept is not self.broker._later])
+
+
+class TurnTests(SynchronousTestCase):
+    """Tests for what is handed out at the end of a turn, all at once."""
+
+    def setUp(self) -> None:
+        self.ends: list[Callable[[], None]] = []
+        self.broker = RoomBroker(self.ends.append)
+        self.sender, self.reader = MemoryReader("alice"), MemoryReader("bob")
+        for each in (self.sender, self.reader):
+            self.broker.connect(each)
+            self.broker.go_live(self.broker.subscribe(each, "ops", 0))
+
+    def end(self) -> None:
+        """The turn ends."""
+        for call in self.ends:
+            call()
+        self.ends.clear()
+
+    def test_one_write(self) -> None:
+        """Messages that are the same for all readers are one delivery, however many; one call of the turn's does it."""
+        for seq in (1, 2, 3):
+            self.broker.publish("ops", seq, b"%d\n" % seq)
+        self.assertEqual(([], 1), (self.reader.lines, len(self.ends)))
+        self.end()
+        self.assertEqual([b"1\n2\n3\n"], self.reader.lines)
+        self.broker.publish("ops", 4, b"4\n")
+        self.end()
+        self.assertEqual([b"1\n2\n3\n", b"4\n"], self.reader.lines)
+
+    def test_both_shapes(self) -> None:
+        """So are those that differ, in their order among the others."""
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.publish("ops", 2, b"", saying(b"2"))
+        self.broker.publish("ops", 3, b"3\n")
+        self.end()
+        self.assertEqual([b"1\n2 for bob3\n"], self.reader.lines)
+
+    def test_sender(self) -> None:
+        """A sender is given what came before its own message at once: its reply follows."""
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.publish("ops", 2, b"2\n", skip=self.sender)
+        self.assertEqual([b"1\n"], self.sender.lines)
+        self.broker.publish("ops", 3, b"3\n")
+        self.end()
+        self.assertEqual([b"1\n", b"3\n"], self.sender.lines)
+
+    def test_event_after_messages(self) -> None:
+        """An event that comes after messages is told after them."""
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.announce("ops", b"event\n")
+        self.end()
+        self.assertEqual([b"1\n", b"event\n"], self.reader.lines)
+
+    def test_gone_live_meanwhile(self) -> None:
+        """Who went live in the turn, having read what waits, is not given it again."""
+        late = MemoryReader("carol")
+        self.broker.connect(late)
+        self.broker.publish("ops", 1, b"1\n")
+        self.assertTrue(self.broker.go_live(self.broker.subscribe(late, "ops", 1)))
+        self.broker.publish("ops", 2, b"2\n")
+        self.end()
+        self.assertEqual([b"2\n"], late.lines)
 
 
 class FanOutTests(SynchronousTestCase):
@@ -87,7 +150,7 @@ class FanOutTests(SynchronousTestCase):
     def test_each_gets_their_own_tail(self) -> None:
         """The shared part goes to all, with each user's own entry; several connections of a user get the same."""
         alice, phone, laptop = self.listener("alice", "ops"), self.listener("bob", "ops"), self.listener("bob", "ops")
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.assertEqual([b"hello for alice"], alice.lines)
         self.assertEqual([b"hello for bob"], phone.lines)
         self.assertEqual(phone.lines, laptop.lines)
@@ -95,13 +158,13 @@ class FanOutTests(SynchronousTestCase):
     def test_only_this_conversation(self) -> None:
         """Who listens elsewhere hears nothing; a room without listeners costs nothing."""
         other = self.listener("eve", "general")
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.assertEqual([], other.lines)
 
     def test_skip(self) -> None:
         """The sender's own connection is told by its reply; its other connections are told here."""
         sender, other = self.listener("alice", "ops"), self.listener("alice", "ops")
-        self.broker.publish("ops", 1, b"hello", tail_for, skip=sender)
+        self.broker.publish("ops", 1, b"", saying(b"hello"), skip=sender)
         self.assertEqual(([], [b"hello for alice"]), (sender.lines, other.lines))
         subscription = self.broker.subscription(sender, "ops")
         assert subscription is not None
@@ -111,7 +174,7 @@ class FanOutTests(SynchronousTestCase):
         """What a reader has, by its cursor, it is not given again."""
         reader = self.listener("alice", "ops", cursor=5)
         for seq in (4, 5, 6, 6):
-            self.broker.publish("ops", seq, b"%d" % seq, tail_for)
+            self.broker.publish("ops", seq, b"", saying(b"%d" % seq))
         self.assertEqual([b"6 for alice"], reader.lines)
 
     def test_not_live(self) -> None:
@@ -119,12 +182,12 @@ class FanOutTests(SynchronousTestCase):
         reader = self.listener("alice", "ops", live=False)
         subscription = self.broker.subscription(reader, "ops")
         assert subscription is not None
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.assertEqual([], reader.lines)
         self.assertFalse(self.broker.go_live(subscription))
         subscription.cursor = 1
         self.assertTrue(self.broker.go_live(subscription))
-        self.broker.publish("ops", 2, b"again", tail_for)
+        self.broker.publish("ops", 2, b"", saying(b"again"))
         self.assertEqual([b"again for alice"], reader.lines)
 
     def test_replaced_subscription(self) -> None:
@@ -135,7 +198,7 @@ class FanOutTests(SynchronousTestCase):
         assert first is not None
         self.assertTrue(self.broker.go_live(first))
         self.assertEqual((False, False), (first.live, second.live))
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.assertEqual([], reader.lines)
         self.assertIs(second, self.broker.subscription(reader, "ops"))
 
@@ -144,7 +207,7 @@ class FanOutTests(SynchronousTestCase):
         reader, other = self.listener("alice", "ops"), self.listener("bob", "ops")
         for _ in range(2):
             self.broker.unsubscribe(reader, "ops")
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.assertEqual(([], [b"hello for bob"]), (reader.lines, other.lines))
         self.assertEqual([], self.broker.conversations_of(reader))
         self.assertIs(None, self.broker.subscription(reader, "ops"))
@@ -154,7 +217,7 @@ class FanOutTests(SynchronousTestCase):
         reader = self.listener("alice", "ops", live=False)
         subscription = self.broker.subscription(reader, "ops")
         assert subscription is not None
-        self.broker.publish("ops", 1, b"hello", tail_for)
+        self.broker.publish("ops", 1, b"", saying(b"hello"))
         self.broker.unsubscribe(reader, "ops")
         self.assertTrue(self.broker.go_live(subscription))
         self.assertFalse(subscription.live)
@@ -164,7 +227,7 @@ class FanOutTests(SynchronousTestCase):
         reader = self.listener("alice", "ops", "general")
         self.broker.disconnect(reader)
         for room in ("ops", "general"):
-            self.broker.publish(room, 1, b"hello", tail_for)
+            self.broker.publish(room, 1, b"", saying(b"hello"))
             self.broker.announce(room, b"event")
         self.assertEqual(([], []), (reader.lines, self.broker.conversations_of(reader)))
 
@@ -193,10 +256,10 @@ class FanOutTests(SynchronousTestCase):
     def test_audience_forgotten_and_made_again(self) -> None:
         """Where the last listener left, the next one starts from the history, not from what was published once."""
         first = self.listener("alice", "ops")
-        self.broker.publish("ops", 7, b"hello", tail_for)
+        self.broker.publish("ops", 7, b"", saying(b"hello"))
         self.broker.unsubscribe(first, "ops")
         late = self.listener("bob", "ops", cursor=7)
-        self.broker.publish("ops", 8, b"again", tail_for)
+        self.broker.publish("ops", 8, b"", saying(b"again"))
         self.assertEqual([b"again for bob"], late.lines)
 
 
@@ -218,11 +281,12 @@ class ClientReader:
         self.last: int | None = None
         self.page: list[int] | None = None
 
-    def deliver(self, *chunks: bytes) -> None:
+    def deliver(self, lines: bytes) -> None:
         """As Reader's."""
-        seq, user = b"".join(chunks).decode().split()
-        assert user == self.user
-        self.client.given.append(int(seq))
+        for line in lines.decode().splitlines():
+            seq, user = line.split()
+            assert user in (self.user, "everybody")
+            self.client.given.append(int(seq))
 
 
 class Client:
@@ -298,7 +362,7 @@ class Client:
         for seq in self.reader.page:
             if seq > self.reader.subscription.cursor:
                 self.reader.subscription.cursor = seq
-                self.reader.deliver(b"%d " % seq, self.user.encode())
+                self.reader.deliver(b"%d everybody\n" % seq)
         self.reader.page = None
 
 
@@ -310,13 +374,16 @@ class Conversation:
     """
 
     def __init__(self, clients: int) -> None:
-        self.broker = RoomBroker()
+        self.ends: list[Callable[[], None]] = []
+        self.broker = RoomBroker(self.ends.append)
         self.stored = self.published = 0
         self.clients = [Client(self, user) for user in ("alice", "bob", "alice")[:clients]]
 
     def actions(self) -> Iterator[Callable[[], object]]:
         """What may happen next."""
         yield self.store
+        if self.ends:
+            yield self.turn_ends
         if self.published < self.stored:
             yield lambda: self.publish(None)
             for client in self.clients:
@@ -335,14 +402,24 @@ class Conversation:
         seq = self.published
         subscription = sender and sender.subscription
         told = subscription and subscription.live and subscription.cursor < seq
-        self.broker.publish("ops", seq, b"%d " % seq, str.encode, skip=sender)
+        if seq % 3:
+            self.broker.publish("ops", seq, b"%d everybody\n" % seq, skip=sender)
+        else:
+            self.broker.publish("ops", seq, b"", lambda user: f"{seq} {user}\n".encode(), skip=sender)
         if sender is not None and told:
             sender.client.given.append(seq)
+
+    def turn_ends(self) -> None:
+        """What was published is handed out."""
+        for call in self.ends:
+            call()
+        self.ends.clear()
 
     def come_to_rest(self) -> None:
         """All that is stored is published, and everybody who listens reads to the end."""
         while self.published < self.stored:
             self.publish(None)
+        self.turn_ends()
         for client in self.clients:
             while client.reader and (subscription := client.reader.subscription) and not subscription.live:
                 for step in (client.page_arrives, client.look_up):

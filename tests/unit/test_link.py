@@ -1,4 +1,4 @@
-"""Tests for what both ends share of Twisted: lines in, bytes out, TLS, addresses and connect lines."""
+"""Tests for what both ends share of Twisted: lines in, TLS, addresses and connect lines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from securechat.crypto.certificate import self_signed
 from securechat.link import (
@@ -28,7 +26,6 @@ from securechat.link import (
     ClientTLS,
     ConnectLine,
     ServerTLS,
-    WriteQueue,
     bucket_of,
     exporter_of,
     is_address,
@@ -204,193 +201,6 @@ class BoundedLineReceiverTests(SynchronousTestCase):
         protocol.dataReceived(b"\n")
         self.assertEqual([64 * 1024], [len(line) for line in protocol.lines])
         self.assertLess(time.process_time() - before, 0.5)
-
-
-# --- bytes out ----------------------------------------------------------------------------------------------------
-
-
-class CountingTransport(StringTransport):
-    """Keeps each write apart; may have enough after some."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.full_after: int | None = None
-
-    def write(self, data: bytes) -> None:
-        """As ITransport's."""
-        self.writes.append(data)
-        if self.full_after is not None and len(self.writes) >= self.full_after:
-            self.producer.pauseProducing()
-
-
-class WriteQueueTests(SynchronousTestCase):
-    """Tests for `WriteQueue`."""
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.transport = CountingTransport()
-        self.overflows: list[int] = []
-        self.accounted: list[int] = []
-        self.queue = WriteQueue(
-            self.transport,
-            self.clock,
-            limit=10,
-            overflow=lambda: self.overflows.append(self.queue.size),
-            account=self.accounted.append,
-        )
-
-    def test_is_the_producer(self) -> None:
-        """It is the transport's streaming producer, by the interface."""
-        verifyObject(IPushProducer, self.queue)
-        self.assertEqual((self.queue, True), (self.transport.producer, self.transport.streaming))
-
-    def test_joins_one_turn(self) -> None:
-        """What is put in one turn of the reactor is one write, in order; nothing is written before."""
-        self.queue.put(b"a", b"b")
-        self.queue.put(b"c")
-        self.assertEqual([], self.transport.writes)
-        self.clock.advance(0)
-        self.queue.put(b"d")
-        self.clock.advance(0)
-        self.assertEqual([b"abc", b"d"], self.transport.writes)
-
-    def test_pause_and_resume(self) -> None:
-        """While the transport has enough, everything waits; then it goes at once, as one write."""
-        self.queue.pauseProducing()
-        self.queue.put(b"a")
-        self.clock.advance(0)
-        self.queue.put(b"b")
-        self.clock.advance(0)
-        self.assertEqual([], self.transport.writes)
-        self.queue.resumeProducing()
-        self.assertEqual([b"ab"], self.transport.writes)
-        self.queue.put(b"c")
-        self.clock.advance(0)
-        self.assertEqual([b"ab", b"c"], self.transport.writes)
-
-    def test_paused_after_it_was_put(self) -> None:
-        """A pause between putting and writing holds."""
-        self.queue.put(b"a")
-        self.queue.pauseProducing()
-        self.clock.advance(0)
-        self.assertEqual([], self.transport.writes)
-        self.queue.resumeProducing()
-        self.assertEqual([b"a"], self.transport.writes)
-
-    def test_size(self) -> None:
-        """It knows how much waits, and tells every change."""
-        self.queue.put(b"abc")
-        self.queue.put(b"de")
-        self.assertEqual(5, self.queue.size)
-        self.clock.advance(0)
-        self.assertEqual((0, [3, 2, -5]), (self.queue.size, self.accounted))
-
-    def test_overflow(self) -> None:
-        """More than the limit is told once, in a later turn; then nothing is queued or written any more."""
-        self.queue.pauseProducing()
-        self.queue.put(b"x" * 10)
-        self.clock.advance(0)
-        self.assertEqual([], self.overflows)
-        self.queue.put(b"x")
-        self.assertEqual([], self.overflows)
-        for _ in range(3):
-            self.queue.put(b"y" * 20)
-        self.clock.advance(0)
-        self.assertEqual([0], self.overflows)
-        self.queue.resumeProducing()
-        self.clock.advance(0)
-        self.assertEqual([], self.transport.writes)
-        self.assertEqual((0, 0), (self.queue.size, sum(self.accounted)))
-
-    def test_drained(self) -> None:
-        """It says when what was queued has been taken, not before; at once where nothing waits."""
-        self.successResultOf(self.queue.drained())
-        self.queue.put(b"a")
-        done = self.queue.drained()
-        self.assertNoResult(done)
-        self.clock.advance(0)
-        self.successResultOf(done)
-
-    def test_drained_while_paused(self) -> None:
-        """As long as the transport has enough, nothing is drained, even where nothing waits here."""
-        self.transport.full_after = 1
-        self.queue.put(b"a")
-        first = self.queue.drained()
-        self.clock.advance(0)
-        second = self.queue.drained()
-        self.assertNoResult(first)
-        self.assertNoResult(second)
-        self.queue.resumeProducing()
-        self.successResultOf(first)
-        self.successResultOf(second)
-
-    def test_drained_may_put(self) -> None:
-        """Who waited for that may put more at once, and wait again."""
-        self.queue.put(b"a")
-        again: list[Any] = []
-
-        def more(_: object) -> None:
-            self.queue.put(b"b")
-            again.append(self.queue.drained())
-
-        self.queue.drained().addCallback(more)
-        self.clock.advance(0)
-        self.successResultOf(again[0])
-        self.assertEqual([b"a", b"b"], self.transport.writes)
-
-    def test_finish(self) -> None:
-        """At the end everything is handed over, paused or not, and the transport has no producer any more."""
-        self.queue.pauseProducing()
-        self.queue.put(b"a")
-        done = self.queue.drained()
-        self.queue.finish()
-        self.assertEqual([b"a"], self.transport.writes)
-        self.assertIs(None, self.transport.producer)
-        self.successResultOf(done)
-        self.queue.put(b"b")
-        self.queue.finish()
-        self.clock.advance(0)
-        self.assertEqual([b"a"], self.transport.writes)
-
-    def test_close(self) -> None:
-        """For a connection that is lost it forgets what waits, and keeps nobody waiting."""
-        self.queue.put(b"a")
-        done = self.queue.drained()
-        self.queue.close()
-        self.successResultOf(done)
-        self.successResultOf(self.queue.drained())
-        self.assertEqual(([], 0), (self.clock.getDelayedCalls(), self.queue.size))
-        self.queue.put(b"b")
-        self.queue.resumeProducing()
-        self.clock.advance(0)
-        self.assertEqual(([], 0), (self.transport.writes, sum(self.accounted)))
-
-    def test_close_while_paused(self) -> None:
-        """So it does where the transport had enough."""
-        self.queue.pauseProducing()
-        self.queue.put(b"a")
-        done = self.queue.drained()
-        self.queue.close()
-        self.successResultOf(done)
-        self.successResultOf(self.queue.drained())
-
-    def test_one_turn_at_a_time(self) -> None:
-        """However much is put in a turn, one call of the reactor's is asked for; while paused, none."""
-        for _ in range(5):
-            self.queue.put(b"a")
-        self.assertEqual(1, len(self.clock.getDelayedCalls()))
-        self.clock.advance(0)
-        self.queue.pauseProducing()
-        self.queue.put(b"a")
-        self.assertEqual([], self.clock.getDelayedCalls())
-
-    def test_stop_producing(self) -> None:
-        """A transport that takes nothing ever more ends it as well."""
-        self.queue.put(b"a")
-        self.queue.stopProducing()
-        self.clock.advance(0)
-        self.assertEqual(([], 0), (self.transport.writes, self.queue.size))
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------

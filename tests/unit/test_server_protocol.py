@@ -410,6 +410,7 @@ class TimerTests(LineCase):
         caller = self.member(self.alice)
         caller.say(b"")
         caller.lose()
+        self.reactor.advance(0)  # the end of the turn
         self.assertEqual([], self.reactor.getDelayedCalls())
 
 

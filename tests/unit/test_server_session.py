@@ -53,9 +53,9 @@ class MemoryPeer:
         self.byes: list[m.Bye] = []
         self.in_or_out: list[bool] = []
 
-    def deliver(self, *chunks: bytes) -> None:
+    def deliver(self, lines: bytes) -> None:
         """As Peer's."""
-        self.said.append(b"".join(chunks))
+        self.said.append(lines)
 
     def drained(self) -> Deferred[None]:
         """As Peer's."""

@@ -114,9 +114,19 @@ def _open(
     slots = _slots(cursor, {row[0]: entry.slot for row, _, entry in found if entry is not None})
     return [
         MessageRow(
-            room, seq, sender, device.hex(), mid.hex(), ts, events, shared, entry and entry.kid, slots.get(message_id)
+            room,
+            seq,
+            sender,
+            device.hex(),
+            mid.hex(),
+            ts,
+            events,
+            shared,
+            entry and entry.kid,
+            slots.get(message_id),
+            audience_id is None,
         )
-        for (message_id, seq, sender, device, mid, ts, events, *_), shared, entry in found
+        for (message_id, seq, sender, device, mid, ts, events, _, _, audience_id, *_), shared, entry in found
     ]
 
 
