@@ -8,7 +8,9 @@ was published beyond the cursor. So there is no gap and no double, whatever the 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 
@@ -45,6 +47,9 @@ class _Published(NamedTuple):
     seq: int
     line: bytes
     line_for: Callable[[str], bytes] | None
+
+
+_seq = attrgetter("seq")
 
 
 class _Audience:
@@ -221,10 +226,9 @@ class RoomBroker:
 
 def _catch_up(subscription: Subscription, pending: list[_Published]) -> None:
     """Gives one subscription what it has not got of these."""
-    user = subscription.reader.user
-    lines = [
-        line if line_for is None else line_for(user) for seq, line, line_for in pending if seq > subscription.cursor
-    ]
-    if lines:
-        subscription.cursor = pending[-1].seq
+    new = pending[bisect_right(pending, subscription.cursor, key=_seq) :]
+    if new:
+        subscription.cursor = new[-1].seq
+        user = subscription.reader.user
+        lines = [line if line_for is None else line_for(user) for _, line, line_for in new]
         subscription.reader.deliver(b"".join(lines))

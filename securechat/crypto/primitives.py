@@ -34,11 +34,14 @@ PREFIX: Final = b"SecureChat 1 "
 SigningKey = ed25519.Ed25519PrivateKey
 
 
+_SHORT: Final = tuple(bytes([size]) for size in range(1 << 6))
+
+
 def vec(data: bytes) -> bytes:
     """RFC 9420's variable-length vector: the length in 1, 2 or 4 bytes, then the bytes."""
     size = len(data)
     if size < 1 << 6:
-        return size.to_bytes(1, "big") + data
+        return _SHORT[size] + data
     if size < 1 << 14:
         return (size | 1 << 14).to_bytes(2, "big") + data
     if size < 1 << 30:
@@ -48,7 +51,7 @@ def vec(data: bytes) -> bytes:
 
 def digest(label: str, *parts: bytes) -> bytes:
     """H(label, parts…) = SHA-256 of each as a vector, the label first: 32 bytes."""
-    return hashlib.sha256(b"".join(vec(part) for part in (label.encode("ascii"), *parts))).digest()
+    return hashlib.sha256(b"".join([vec(label.encode("ascii")), *map(vec, parts)])).digest()
 
 
 def expand(secret: bytes, label: str, context: bytes, length: int, *, prefix: bytes = PREFIX) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from securechat.crypto.envelope import AnyHeader
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.roomlog import SignedEvent
@@ -167,9 +169,8 @@ class LogPage:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """A message to be stored.
+class NewMessage(Struct, frozen=True, kw_only=True):
+    """A message to be stored. (A Struct, like `Appended`: made for every message, a twentieth of the time.)
 
     Attributes:
         room: the conversation by name; where it is private, the header's `room`.
@@ -190,15 +191,17 @@ class NewMessage:
     device: str
     header: AnyHeader
     id: str
-    shared: bytes = field(repr=False)
-    kids: Mapping[str, str] = field(repr=False)
-    wrapped: Mapping[str, bytes] = field(repr=False)
-    body_hash: bytes = field(repr=False)
+    shared: bytes
+    kids: Mapping[str, str]
+    wrapped: Mapping[str, bytes]
+    body_hash: bytes
     ts: int
 
+    def __repr__(self) -> str:
+        return f"<NewMessage {self.id}>"
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+
+class Appended(Struct, frozen=True):
     """Where a message is: at `seq`, behind `events` events of the room log.
 
     `dup`: an earlier call stored it; `fresh_conversation`: it made the private conversation.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from securechat.server.outgoing import SocketWriter, Turn, WriteQueue, writer_for
+from securechat.crypto.certificate import self_signed
+from securechat.link import ClientTLS, ServerTLS
+from securechat.server.outgoing import SocketWriter, TLSWriter, Turn, WriteQueue, writer_for
 
 
 class TurnTests(SynchronousTestCase):
@@ -57,6 +65,9 @@ class Descriptor(FileDescriptor):
     def startWriting(self) -> None:
         """As the reactor is told."""
         self.writing = True
+
+    def stopReading(self) -> None:
+        """As the reactor is told."""
 
 
 class WriterTests(SynchronousTestCase):
@@ -125,6 +136,103 @@ class WriterTests(SynchronousTestCase):
         self.assertIs(other, writer_for(other))
         del self.transport._tempDataBuffer
         self.assertIs(self.transport, writer_for(self.transport))
+
+
+class Pair:
+    """A TLS transport of Twisted's on one end of a socket pair, and a client without a socket on the other."""
+
+    def __init__(self, case: SynchronousTestCase, near: socket.socket, far: socket.socket) -> None:
+        key, chain = (Path(case.mktemp()) for _ in range(2))
+        for path, pem in zip((key, chain), self_signed(["localhost"], datetime.now(UTC)), strict=True):
+            path.write_bytes(pem)
+        self.clock = Clock()
+        wrapped = Factory.forProtocol(Protocol)
+        factory = TLSMemoryBIOFactory(ServerTLS(str(key), str(chain)), False, wrapped, self.clock)
+        self.transport: Any = factory.buildProtocol(None)
+        self.descriptor = Descriptor(near)
+        self.transport.makeConnection(self.descriptor)
+        self.far = far
+        self.client = ClientTLS("localhost").clientConnectionForTLS(None)
+        self.client.set_connect_state()
+
+    def shake_hands(self) -> None:
+        """Until both ends are content."""
+        while not self.transport._handshakeDone:
+            with contextlib.suppress(SSL.WantReadError):
+                self.client.do_handshake()
+            self.transport.dataReceived(self.client.bio_read(1 << 16))
+            self.client.bio_write(self.held())
+        self.client.do_handshake()
+
+    def held(self) -> bytes:
+        """What Twisted holds, taken from it as the reactor would."""
+        self.clock.advance(0)
+        held = self.descriptor.dataBuffer + b"".join(self.descriptor._tempDataBuffer)
+        self.descriptor.dataBuffer, self.descriptor._tempDataBuffer, self.descriptor._tempDataLen = b"", [], 0
+        return held
+
+    def arrived(self, *, held: bool = False) -> bytes:
+        """What the client reads: of what went to the socket at once, or of what Twisted held."""
+        got = b""
+        try:
+            if data := self.held() if held else self.far.recv(1 << 22):
+                self.client.bio_write(data)
+            while True:
+                got += self.client.recv(1 << 20)
+        except (BlockingIOError, SSL.WantReadError):
+            return got
+
+
+class TLSWriterTests(SynchronousTestCase):
+    """Tests for the short way through TLS."""
+
+    def setUp(self) -> None:
+        near, far = socket.socketpair()
+        for end in (near, far):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+            self.addCleanup(end.close)
+        self.pair = Pair(self, near, far)
+        self.writer = writer_for(self.pair.transport)
+
+    def test_at_once(self) -> None:
+        """After the handshake any number of records goes to the socket at once."""
+        self.pair.shake_hands()
+        self.assertIsInstance(self.writer, TLSWriter)
+        for size in (1, 16 * 1024, 16 * 1024 + 1, 100_000):
+            self.writer.write(b"x" * size)
+            self.assertEqual(b"x" * size, self.pair.arrived(), size)
+        self.assertEqual(b"", self.pair.held())
+
+    def test_before_the_handshake(self) -> None:
+        """Before it, Twisted keeps it, and it arrives after it."""
+        self.writer.write(b"early")
+        self.pair.shake_hands()
+        self.writer.write(b"late")
+        self.assertEqual(b"earlylate", self.pair.arrived())
+
+    def test_held(self) -> None:
+        """While Twisted holds something, nothing overtakes it."""
+        self.pair.shake_hands()
+        self.pair.transport.write(b"first")
+        self.writer.write(b"second")
+        self.assertEqual(b"", self.pair.arrived())
+        self.assertEqual(b"firstsecond", self.pair.arrived(held=True))
+
+    def test_broken(self) -> None:
+        """A connection that is broken is for Twisted to find out; nothing is raised."""
+        self.pair.shake_hands()
+        self.pair.transport._tlsConnection.shutdown()
+        self.writer.write(b"hello")
+        self.pair.clock.advance(0)
+        self.assertTrue(self.pair.transport._lostTLSConnection or self.pair.transport.disconnecting)
+
+    def test_closing(self) -> None:
+        """Once it closes, nothing more goes out beside it."""
+        self.pair.shake_hands()
+        self.pair.transport.loseConnection()
+        self.writer.write(b"hello")
+        self.assertEqual(b"", self.pair.arrived())
 
 
 class CountingTransport(StringTransport):

@@ -300,7 +300,9 @@ def _standing(cursor: Cursor, message: NewMessage, standing: Standing | None) ->
             raise Refused(NO_SUCH_ROOM, room=message.room)
         return None
     if standing is None:
-        standing = Standing(conversation, room_id, bool(private), head.hex(), events, last, th.hex())
+        standing = Standing(
+            conversation, room_id, bool(private), head.hex(), events, last, th.hex(), transcript_start(room_id)
+        )
     author = Author(account, (version, list_digest.hex()), message.peer)
     if counter[0] is not None:
         author.last, author.digest, author.seq, author.epoch = counter
@@ -312,8 +314,8 @@ def _private(cursor: Cursor, message: NewMessage) -> tuple[Standing, Author]:
     cursor.execute("SELECT id, ik, version, list_digest FROM account WHERE name = ?", (message.sender,))
     account, ik, version, list_digest = cursor.fetchone()
     conversation = create_private(cursor, message.room, ((account, ik), _peer(cursor, message, ik)), message.ts)
-    th = transcript_start(message.room)
-    standing = Standing(conversation, message.room, True, "", 0, 0, th, fresh=True)
+    start = transcript_start(message.room)
+    standing = Standing(conversation, message.room, True, "", 0, 0, start, start, fresh=True)
     return standing, Author(account, (version, list_digest.hex()), message.peer)
 
 
@@ -407,7 +409,7 @@ def _was_at(writing: _Writing, standing: Standing, named: tuple[int, str]) -> bo
     seq, th = named
     if seq > standing.last:
         return False
-    known = standing.places.get(seq)
+    known = standing.places.get(seq) if seq else standing.start
     if known is None:
         writing.write()
         known = transcript_at(writing.cursor, standing.id, standing.room_id, seq)

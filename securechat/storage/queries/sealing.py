@@ -63,6 +63,7 @@ class Standing:
     """Where a conversation stands that is being written to. The columns are those of `conversation`.
 
     Attributes:
+        start: the transcript before the first message.
         fresh: made by the message in hand.
         authors: by user and device.
         places: the newest places of its transcript.
@@ -75,6 +76,7 @@ class Standing:
     events: int
     last: int
     th: str
+    start: str
     fresh: bool = False
     authors: dict[tuple[str, str], Author] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
