@@ -6,13 +6,14 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from OpenSSL import SSL
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport
 from zope.interface import implementer
+
+from securechat.link import TLSError
 
 _HELD: Final = 256 * 1024  # bytes that wait for the end of the turn at most
 _RECORD: Final = 16 * 1024  # bytes of a TLS record
@@ -86,7 +87,7 @@ class TLSWriter:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._tls: SSL.Connection = transport._tlsConnection
+        self._tls = transport._tlsConnection
         self._out = SocketWriter(transport.transport)
 
     def write(self, data: bytes) -> None:
@@ -106,7 +107,7 @@ class TLSWriter:
             with memoryview(data) as view:
                 while sent < len(data):
                     sent += self._tls.send(view[sent:])
-        except SSL.Error:  # it waits for the peer, or is broken: the transport finds out which
+        except TLSError:  # it waits for the peer, or is broken: the transport finds out which
             self._flush(sent)
             transport.write(data[sent:])
         else:
