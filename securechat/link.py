@@ -54,7 +54,7 @@ class BoundedLineReceiver(LineReceiver):
         self.closing = False
         self._turn: Any = None
         self._abort: Any = None
-        self._held: set[str] = set()
+        self._held: tuple[str, ...] = ()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -88,12 +88,13 @@ class BoundedLineReceiver(LineReceiver):
         """Stops reading until every reason for it is gone."""
         if not self._held and not self.closing:
             self.transport.pauseProducing()
-        self._held.add(reason)
+        if reason not in self._held:
+            self._held += (reason,)
 
     def let_go(self, reason: str) -> None:
         """Reads on if this was the last reason not to."""
         if reason in self._held:
-            self._held.discard(reason)
+            self._held = tuple(other for other in self._held if other != reason)
             if not self._held and not self.closing:
                 self.transport.resumeProducing()
 

@@ -78,30 +78,32 @@ class RoomBroker:
 
     def __init__(self, later: Callable[[Callable[[], None]], object] = lambda call: call()) -> None:
         self._later = later
-        self._readers: dict[str, dict[Reader, None]] = {}
+        self._readers: dict[str, tuple[Reader, ...]] = {}  # nearly all have one connection
         self._audiences: dict[str, _Audience] = {}
-        self._subscribed: dict[Reader, set[str]] = {}
+        self._subscribed: dict[Reader, list[str]] = {}
 
     # --- who is connected -------------------------------------------------------------------------------------------
 
     def connect(self, reader: Reader) -> bool:
         """A reader logged in; True if its user was not online before."""
-        readers = self._readers.setdefault(reader.user, {})
-        readers[reader] = None
-        self._subscribed[reader] = set()
-        return len(readers) == 1
+        readers = self._readers.get(reader.user, ())
+        self._readers[reader.user] = (*readers, reader)
+        self._subscribed[reader] = []
+        return not readers
 
     def disconnect(self, reader: Reader) -> bool:
         """A reader is gone, with its subscriptions; True if its user is offline now."""
-        for conversation in self._subscribed.pop(reader, set()).copy():
+        for conversation in self._subscribed.pop(reader, ()):
             self._drop(reader, conversation)
-        readers = self._readers.get(reader.user, {})
+        readers = self._readers.get(reader.user, ())
         if reader not in readers:
             return False
-        del readers[reader]
-        if not readers:
+        others = tuple(other for other in readers if other is not reader)
+        if others:
+            self._readers[reader.user] = others
+        else:
             del self._readers[reader.user]
-        return not readers
+        return not others
 
     def online(self, user: str) -> bool:
         """Whether a user has a connection."""
@@ -117,7 +119,8 @@ class RoomBroker:
         """Starts a subscription, not live yet; a second one of the same reader replaces the first."""
         audience = self._audiences.setdefault(conversation, _Audience())
         subscription = audience.subscriptions[reader] = Subscription(reader, conversation, cursor)
-        self._subscribed[reader].add(conversation)
+        if conversation not in self._subscribed[reader]:
+            self._subscribed[reader].append(conversation)
         return subscription
 
     def subscription(self, reader: Reader, conversation: str) -> Subscription | None:
@@ -131,7 +134,9 @@ class RoomBroker:
 
     def unsubscribe(self, reader: Reader, conversation: str) -> None:
         """Ends a subscription; none is no error."""
-        self._subscribed.get(reader, set()).discard(conversation)
+        subscribed = self._subscribed.get(reader, [])
+        if conversation in subscribed:
+            subscribed.remove(conversation)
         self._drop(reader, conversation)
 
     def _drop(self, reader: Reader, conversation: str) -> None:

@@ -112,21 +112,25 @@ class Logins:
     """Who is logged in by which connections, so that a login can be ended from elsewhere."""
 
     def __init__(self) -> None:
-        self._by_user: dict[str, dict[ServerSession, None]] = {}
+        self._by_user: dict[str, tuple[ServerSession, ...]] = {}  # nearly all have one
 
     def add(self, session: ServerSession) -> None:
         """A session is logged in; an older one of the same device gives way to it."""
         for other in self.of(session.user):
             if other is not session and other.device is not None and other.device == session.device:
                 other.end("replaced", "This device connected again from elsewhere; this connection gives way to it.")
-        self._by_user.setdefault(session.user, {})[session] = None
+        self._by_user[session.user] = (*self._others(session), session)
 
     def remove(self, session: ServerSession) -> None:
         """A session is not logged in any more."""
-        sessions = self._by_user.get(session.user, {})
-        sessions.pop(session, None)
-        if not sessions:
+        others = self._others(session)
+        if others:
+            self._by_user[session.user] = others
+        else:
             self._by_user.pop(session.user, None)
+
+    def _others(self, session: ServerSession) -> tuple[ServerSession, ...]:
+        return tuple(other for other in self._by_user.get(session.user, ()) if other is not session)
 
     def of(self, user: str) -> list[ServerSession]:
         """The sessions of a user."""
@@ -149,6 +153,9 @@ class ServerSession:
         gone: the connection is over, or about to be. Requests under way end under the name they began with.
     """
 
+    __slots__ = (
+        "connected", "device", "gone", "nonce", "parts", "password_check", "peer", "state", "token_hash", "user",
+    )  # fmt: skip
     log = Logger()
 
     def __init__(self, parts: SessionParts, peer: Peer) -> None:
