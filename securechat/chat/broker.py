@@ -8,10 +8,12 @@ was published beyond the cursor. So there is no gap and no double, whatever the 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from operator import attrgetter
-from typing import NamedTuple, Protocol
+from enum import IntEnum
+from typing import Final, NamedTuple, Protocol
+
+MANY: Final = 50  # who listen to one conversation
+EVENT_SECONDS: Final = 0.1  # that an event waits for others where many listen
 
 
 class Reader(Protocol):
@@ -30,54 +32,82 @@ class Subscription:
     Attributes:
         cursor: the newest message given to the reader.
         live: whether published messages are handed on.
+        had: how much of what waits for the end of the turn it has had already, or does not concern it.
     """
 
-    __slots__ = ("conversation", "cursor", "live", "reader")
+    __slots__ = ("conversation", "cursor", "had", "live", "reader")
 
     def __init__(self, reader: Reader, conversation: str, cursor: int) -> None:
         self.reader = reader
         self.conversation = conversation
         self.cursor = cursor
         self.live = False
+        self.had = 0
 
 
-class _Published(NamedTuple):
-    """A message that waits for the end of the turn: a line for all, or one made for each user."""
+class _Waiting(NamedTuple):
+    """A message, or an event about the conversation, that waits for the end of the turn.
 
-    seq: int
+    Attributes:
+        seq: of the message; None for an event, which is for everybody who subscribes, live or not.
+        line: what all readers get alike.
+        line_for: the line of each user, where they differ.
+        skip: who gets nothing.
+    """
+
+    seq: int | None
     line: bytes
-    line_for: Callable[[str], bytes] | None
+    line_for: Callable[[str], bytes] | None = None
+    skip: Reader | None = None
+
+    def concerns(self, subscription: Subscription) -> bool:
+        """Whether it is for this reader, and new."""
+        if self.seq is None:
+            return subscription.reader is not self.skip
+        return subscription.live and self.seq > subscription.cursor
 
 
-_seq = attrgetter("seq")
+class _Due(IntEnum):
+    """When what waits is handed out."""
+
+    NOT = 0
+    IN_A_WHILE = 1
+    SOON = 2
 
 
 class _Audience:
-    """The subscriptions of one conversation, and the newest message published since the first of them.
+    """The subscriptions of one conversation, and the newest message published since the first of them."""
 
-    Attributes:
-        pending: what was published in this turn. A subscription whose cursor is behind has not got it yet.
-    """
-
-    __slots__ = ("newest", "pending", "subscriptions")
+    __slots__ = ("due", "newest", "subscriptions", "waiting")
 
     def __init__(self) -> None:
+        self.due = _Due.NOT
         self.subscriptions: dict[Reader, Subscription] = {}
         self.newest = 0
-        self.pending: list[_Published] = []
+        self.waiting: list[_Waiting] = []
 
 
 class RoomBroker:
     """Presence, subscriptions and fan-out, in memory; a conversation nobody listens to costs nothing.
 
-    What is published waits for the end of the turn, so that a commit of many messages is one write a reader.
+    What is published or announced waits for the end of the turn, so that a commit of many messages, or of many joins,
+    is one write a reader.
+
+    Events about a conversation that many listen to wait a little longer, for more of their kind: when a thousand people
+    come at once, each of them is told of all in few writes (docs/performance.md).
 
     Args:
         later: calls something at the end of the turn, or at once.
+        delayed: calls something after so many seconds; None: events wait no longer than messages.
     """
 
-    def __init__(self, later: Callable[[Callable[[], None]], object] = lambda call: call()) -> None:
+    def __init__(
+        self,
+        later: Callable[[Callable[[], None]], object] = lambda call: call(),
+        delayed: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
         self._later = later
+        self._delayed = delayed
         self._readers: dict[str, tuple[Reader, ...]] = {}  # nearly all have one connection
         self._audiences: dict[str, _Audience] = {}
         self._subscribed: dict[Reader, list[str]] = {}
@@ -119,6 +149,7 @@ class RoomBroker:
         """Starts a subscription, not live yet; a second one of the same reader replaces the first."""
         audience = self._audiences.setdefault(conversation, _Audience())
         subscription = audience.subscriptions[reader] = Subscription(reader, conversation, cursor)
+        subscription.had = len(audience.waiting)
         if conversation not in self._subscribed[reader]:
             self._subscribed[reader].append(conversation)
         return subscription
@@ -137,6 +168,7 @@ class RoomBroker:
         subscribed = self._subscribed.get(reader, [])
         if conversation in subscribed:
             subscribed.remove(conversation)
+            self.catch_up(reader, conversation)
         self._drop(reader, conversation)
 
     def _drop(self, reader: Reader, conversation: str) -> None:
@@ -181,38 +213,44 @@ class RoomBroker:
         audience.newest = max(audience.newest, seq)
         own = None if skip is None else audience.subscriptions.get(skip)
         if own is not None and own.live and seq > own.cursor:
-            _catch_up(own, audience.pending)  # what came before must go out before the reply
+            _give(own, audience.waiting[own.had :])  # what came before must go out before the reply
             own.cursor = seq
-        audience.pending.append(_Published(seq, line, line_for))
-        if len(audience.pending) == 1:
-            self._later(lambda: self._flush(audience))
+        self._wait(audience, _Waiting(seq, line, line_for))
 
-    @staticmethod
-    def _flush(audience: _Audience) -> None:
-        """Gives everybody what waits."""
-        pending, audience.pending = audience.pending, []
-        if not pending:
-            return
-        first, last = pending[0].seq, pending[-1].seq
-        alike = all(published.line_for is None for published in pending)
-        lines = b"".join([published.line for published in pending]) if alike else b""
-        for reader, subscription in audience.subscriptions.items():
-            if not subscription.live or subscription.cursor >= last:
-                continue
-            if alike and subscription.cursor < first:
-                subscription.cursor = last
-                reader.deliver(lines)
-            else:
-                _catch_up(subscription, pending)
+    def announce(
+        self, conversation: str, line: bytes, skip: Reader | None = None, at_once: Reader | None = None
+    ) -> None:
+        """Hands an event about a conversation to everybody who subscribes to it, live or not.
 
-    def announce(self, conversation: str, line: bytes, skip: Reader | None = None) -> None:
-        """Hands an event about a conversation to everybody who subscribes to it, live or not."""
+        Args:
+            at_once: who must have had it when this returns.
+        """
         audience = self._audiences.get(conversation)
         if audience is not None:
-            self._flush(audience)  # what was published before it comes before it
-            for reader in audience.subscriptions:
-                if reader is not skip:
-                    reader.deliver(line)
+            self._wait(audience, _Waiting(None, line, None, skip))
+            if at_once is not None:
+                self.catch_up(at_once, conversation)
+
+    def catch_up(self, reader: Reader, conversation: str) -> None:
+        """Gives one reader what waits for it."""
+        audience = self._audiences.get(conversation)
+        if audience is not None and reader in audience.subscriptions:
+            subscription = audience.subscriptions[reader]
+            _give(subscription, audience.waiting[subscription.had :])
+
+    def _wait(self, audience: _Audience, waiting: _Waiting) -> None:
+        """Puts something behind what waits."""
+        audience.waiting.append(waiting)
+        due = _Due.SOON
+        if waiting.seq is None and self._delayed is not None and len(audience.subscriptions) >= MANY:
+            due = _Due.IN_A_WHILE
+        if due <= audience.due:
+            return
+        audience.due = due
+        if due is _Due.IN_A_WHILE and self._delayed is not None:
+            self._delayed(EVENT_SECONDS, lambda: _hand_out(audience))
+        else:
+            self._later(lambda: _hand_out(audience))
 
     def listeners(self, conversations: Iterable[str]) -> list[Reader]:
         """Everybody who subscribes to any of these, each once."""
@@ -229,11 +267,39 @@ class RoomBroker:
                 reader.deliver(line)
 
 
-def _catch_up(subscription: Subscription, pending: list[_Published]) -> None:
-    """Gives one subscription what it has not got of these."""
-    new = pending[bisect_right(pending, subscription.cursor, key=_seq) :]
-    if new:
-        subscription.cursor = new[-1].seq
-        user = subscription.reader.user
-        lines = [line if line_for is None else line_for(user) for _, line, line_for in new]
+def _hand_out(audience: _Audience) -> None:
+    """Gives everybody what waits."""
+    waiting, audience.waiting = audience.waiting, []
+    audience.due = _Due.NOT
+    if not waiting:  # handed out meanwhile
+        return
+    seqs = [each.seq for each in waiting if each.seq is not None]
+    # What nearly every reader gets: all of it, joined once.
+    alike = all(each.line_for is None and each.skip is None for each in waiting)
+    lines = [each.line for each in waiting] if alike else []
+    joined = b"".join(lines)
+    for subscription in list(audience.subscriptions.values()):
+        had, subscription.had = subscription.had, 0
+        if alike and not seqs:
+            if had < len(lines):
+                subscription.reader.deliver(b"".join(lines[had:]) if had else joined)
+        elif alike and not had and subscription.live and subscription.cursor < seqs[0]:
+            subscription.cursor = seqs[-1]
+            subscription.reader.deliver(joined)
+        else:
+            _give(subscription, waiting[had:])
+            subscription.had = 0
+
+
+def _give(subscription: Subscription, waiting: list[_Waiting]) -> None:
+    """Gives one reader what it has not had of this."""
+    user = subscription.reader.user
+    lines = []
+    for each in waiting:
+        if each.concerns(subscription):
+            lines.append(each.line if each.line_for is None else each.line_for(user))
+            if each.seq is not None:
+                subscription.cursor = each.seq
+    subscription.had += len(waiting)
+    if lines:
         subscription.reader.deliver(b"".join(lines))

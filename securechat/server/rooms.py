@@ -44,7 +44,7 @@ async def act(session: ServerSession, request: m.DoAct) -> m.Reply:
             parts.admission.act_undone(session.user, room)
     # No await from here on: what is stored next is published next, and must find the subscriptions.
     if not placed.dup:
-        _publish(parts.broker, room, placed.events, signed, certificate, placed.start[0])
+        _publish(session, room, placed.events, signed, certificate, placed.start[0])
     return m.ActOk(
         id=request.id,
         room=room,
@@ -86,18 +86,18 @@ async def _verified(session: ServerSession, signed: SignedEvent) -> SignedCertif
 
 
 def _publish(
-    broker: RoomBroker, room: str, number: int, signed: SignedEvent, certificate: SignedCertificate, seq: int
+    session: ServerSession, room: str, number: int, signed: SignedEvent, certificate: SignedCertificate, seq: int
 ) -> None:
-    """Tells everybody in a room of the next event of its log.
+    """Tells everybody in a room of the next event of its log, the one who is about to get a reply at once.
 
     Args:
         seq: the newest message before it: there the room begins for whom it lets in.
     """
-    event = signed.event
+    broker, event = session.parts.broker, signed.event
     if isinstance(event, _ENTERS):
         start_listening(broker, broker.readers_of(event.by), room, seq)
     told = m.RoomEvent(room=room, events=number, signed=signed.data, sig=signed.sig, cert=m.Certificate.of(certificate))
-    broker.announce(room, codec.encode(told))
+    broker.announce(room, codec.encode(told), at_once=session)
     if isinstance(event, _ENDS):
         for reader in broker.readers_of(event.subject):
             broker.unsubscribe(reader, room)
@@ -134,7 +134,7 @@ async def extend(session: ServerSession, request: m.Extend) -> m.Reply:
         raise
     # No await from here on, as in `act`.
     for number, (one, certificate) in enumerate(zip(signed, extension.certs, strict=True), extension.first):
-        _publish(parts.broker, room, number, one, certificate, extension.seq)
+        _publish(session, room, number, one, certificate, extension.seq)
     return m.ExtendOk(id=request.id, room=room, events=request.after + len(signed))
 
 

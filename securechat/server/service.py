@@ -128,7 +128,7 @@ class ChatServerService(Service):
         self._passwords.start()
         parts = SessionParts(
             store=store,
-            broker=RoomBroker(self._shared.turn.later),
+            broker=RoomBroker(self._shared.turn.later, self._reactor.callLater),
             passwords=self._passwords,
             admission=Admission(per_account=settings.logins_per_account, per_address=settings.logins_per_address),
             identity=identity,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.chat.broker import RoomBroker, Subscription
+from securechat.chat.broker import EVENT_SECONDS, MANY, RoomBroker, Subscription
 
 
 class MemoryReader:
@@ -65,7 +65,7 @@ class PresenceTests(SynchronousTestCase):
             self.broker.subscribe(reader, "general", 0)
         for reader in (self.phone, self.laptop):
             self.broker.disconnect(reader)
-        self.assertEqual([{}, {}, {}], [kept for kept in vars(self.broker).values() if kept is not self.broker._later])
+        self.assertEqual([{}, {}, {}], [kept for kept in vars(self.broker).values() if isinstance(kept, dict)])
 
 
 class TurnTests(SynchronousTestCase):
@@ -118,7 +118,70 @@ class TurnTests(SynchronousTestCase):
         self.broker.publish("ops", 1, b"1\n")
         self.broker.announce("ops", b"event\n")
         self.end()
-        self.assertEqual([b"1\n", b"event\n"], self.reader.lines)
+        self.assertEqual([b"1\nevent\n"], self.reader.lines)
+
+    def test_events(self) -> None:
+        """Events reach who is not live too, but for whom they skip, and only who was there when they happened."""
+        behind, about, late = MemoryReader("dave"), MemoryReader("erin"), MemoryReader("frank")
+        for reader in (behind, about, late):
+            self.broker.connect(reader)
+        for reader in (behind, about):
+            self.broker.subscribe(reader, "ops", 0)
+        self.broker.announce("ops", b"event\n", skip=about)
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.subscribe(late, "ops", 1)
+        self.broker.announce("ops", b"another\n")
+        self.end()
+        self.assertEqual([b"event\n1\nanother\n"], self.reader.lines)
+        self.assertEqual([b"event\nanother\n"], behind.lines)
+        self.assertEqual(([b"another\n"], [b"another\n"]), (late.lines, about.lines[-1:]))
+        self.assertNotIn(b"event\n", about.lines)
+
+    def test_at_once(self) -> None:
+        """Who is about to be answered is given an event, and all before it, at once; and nothing of it again."""
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.announce("ops", b"event\n", at_once=self.sender)
+        self.assertEqual([b"1\nevent\n"], self.sender.lines)
+        self.broker.publish("ops", 2, b"2\n")
+        self.end()
+        self.assertEqual([b"1\nevent\n", b"2\n"], self.sender.lines)
+        self.broker.publish("ops", 3, b"3\n")
+        self.end()
+        self.assertEqual(b"3\n", self.sender.lines[-1])
+
+    def test_many_listen(self) -> None:
+        """Where many listen, events wait for more of their kind, but no message waits, nor what comes before one."""
+        waits: list[tuple[float, Callable[[], None]]] = []
+        self.broker = RoomBroker(self.ends.append, lambda seconds, call: waits.append((seconds, call)))
+        readers = [MemoryReader(f"user{number}") for number in range(MANY)]
+        for reader in readers:
+            self.broker.connect(reader)
+            self.broker.go_live(self.broker.subscribe(reader, "ops", 0))
+        for _ in range(3):
+            self.broker.announce("ops", b"event\n")
+        self.assertEqual(([], [EVENT_SECONDS]), (self.ends, [seconds for seconds, _ in waits]))
+        waits.pop()[1]()
+        self.assertEqual([b"event\nevent\nevent\n"], readers[-1].lines)
+        self.broker.announce("ops", b"event\n")
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.announce("ops", b"another\n")
+        self.end()
+        self.assertEqual(b"event\n1\nanother\n", readers[-1].lines[-1])
+        waits.pop()[1]()
+        self.assertEqual(2, len(readers[-1].lines))
+        self.broker.unsubscribe(readers[0], "ops")
+        self.broker.announce("ops", b"few\n")
+        self.end()
+        self.assertEqual(([], b"few\n"), (waits, readers[-1].lines[-1]))
+
+    def test_leaving(self) -> None:
+        """Who leaves in the turn has had all that came before."""
+        self.broker.announce("ops", b"you are out\n")
+        self.broker.unsubscribe(self.reader, "ops")
+        self.assertEqual([b"you are out\n"], self.reader.lines)
+        self.broker.publish("ops", 1, b"1\n")
+        self.end()
+        self.assertEqual([b"you are out\n"], self.reader.lines)
 
     def test_gone_live_meanwhile(self) -> None:
         """Who went live in the turn, having read what waits, is not given it again."""
