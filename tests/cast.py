@@ -71,6 +71,7 @@ from securechat.crypto.roomlog import (
 )
 from securechat.crypto.signed import to_bytes
 from securechat.crypto.transcript import Transcript, next_th, transcript_start
+from securechat.wire.messages import Package
 
 VECTORS: Final = Path(__file__).parent / "vectors"
 NOW: Final = 1_700_000_000_000  # milliseconds since 1970, when everything happens unless a test says otherwise
@@ -373,6 +374,14 @@ def sealed_by_hand(
         hdr = to_bytes(envelope.Header(**fields, rcp=header.rcp, mh=header.mh))
     bind = bytes(envelope.BIND_BYTES) if bind is None else bind
     return replace(other, hdr=hdr, bind=bind, sig=sign(author.device(), "envelope", vec(hdr) + vec(bind)))
+
+
+def chained(author: Person, position: Position, ct: bytes = b"ciphertext, and its tag", **changes: Any) -> Package:
+    """A package of version 2 at that place, signed by its author; nobody opens it. `changes`: fields of its header."""
+    fields = {name: getattr(position, name) for name in Position.__dataclass_fields__}
+    hdr = to_bytes(envelope.ChainHeader(**fields | {"cid": "c" * 64, "gen": 0, "rg": "0" * 8} | changes))
+    sig = sign(author.device(), "message", vec(hdr) + vec(envelope.bind_of(b"", ct)))
+    return Package(hdr=hdr, ct=ct, sig=sig)
 
 
 @dataclass(frozen=True)

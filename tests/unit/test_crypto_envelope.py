@@ -24,7 +24,8 @@ from securechat.crypto.findings import Finding
 from securechat.crypto.identity import Device
 from securechat.crypto.signed import to_bytes
 from securechat.errors import InvalidKey, Undecryptable
-from tests.cast import NOW, Conversation, Person, Room, figures, flipped, readers_of, rsa_key
+from securechat.wire.messages import Package
+from tests.cast import NOW, Conversation, Person, Room, chained, figures, flipped, readers_of, rsa_key
 from tests.unit.test_crypto_primitives import hkdf_sha256
 
 alice, bob, mallory = Person("alice", 0), Person("bob", 1), Person("mallory", 2)
@@ -419,6 +420,53 @@ class OpenTests(EnvelopeCase):
             error = self.assertRaises(Undecryptable, envelope.unwrap, rsa_key(1), wrong)
             self.assertEqual(Finding.DAMAGED, error.finding)
             self.assertTrue(error.__suppress_context__ or error.__context__ is None)
+
+
+class VersionTwoTests(EnvelopeCase):
+    """Tests for packages of version 2: who wrote them is checked, and that is all that this client can do."""
+
+    def delivered(self, package: Package, **changes: Any) -> Delivered:
+        """As the server hands it over."""
+        fields: dict[str, Any] = {
+            "token": "", "hdr": package.hdr, "bind": envelope.bind_of(package.bind, package.ct), "sig": package.sig,
+            "wrapped": None, "kid": None, "mid": envelope.parse_chain_header(package.hdr).mid, "chained": True,
+        }  # fmt: skip
+        return replace(self.good, **fields | changes)
+
+    def test_genuine(self) -> None:
+        """Its header counts; its text is for a newer client."""
+        position = self.talk.position(alice)
+        message = self.delivered(chained(alice, position))
+        found = self.examine(message)
+        self.assertEqual((None, Finding.NEWER, ""), (found.fault, found.unread, found.text))
+        header = found.header
+        assert isinstance(header, envelope.ChainHeader)
+        self.assertEqual((position.room, "alice", position.ctr), (header.room, header.author, header.ctr))
+        self.assertEqual(
+            envelope.message_id(message.hdr, hashlib.sha256(b"ciphertext, and its tag").digest()), message.id
+        )
+
+    def test_altered(self) -> None:
+        """Another ciphertext, another signer, and a header of version 1 under a signature for version 2."""
+        package = chained(alice, self.talk.position(alice))
+        self.fault(Finding.BAD_SIGNATURE, self.delivered(package, bind=envelope.bind_of(b"", b"another ciphertext")))
+        self.fault(Finding.BAD_SIGNATURE, self.delivered(chained(mallory, self.talk.position(alice))))
+        self.fault(Finding.BAD_SIGNATURE, replace(self.good, chained=True), self.delivered(package, chained=False))
+        bind = envelope.bind_of(b"", package.ct)
+        sig = p.sign(alice.device(), "message", p.vec(self.sealed.hdr) + p.vec(bind))
+        self.fault(Finding.MALFORMED, replace(self.good, chained=True, bind=bind, sig=sig))
+
+    def test_elsewhere(self) -> None:
+        """One written for another conversation, or given out as another's."""
+        self.fault(Finding.OTHER_ROOM, self.delivered(chained(alice, self.talk.position(alice), room="f" * 64)))
+        self.fault(Finding.MALFORMED, self.delivered(chained(alice, self.talk.position(alice)), mid="f" * 32))
+
+    def test_header(self) -> None:
+        """Its header has exactly its fields, in one form, and is not too long."""
+        hdr = chained(alice, self.talk.position(alice)).hdr
+        for wrong in (hdr[:-1] + b" }", hdr.replace(b'"gen":0', b'"gen":-1'), hdr.replace(b"sc/2", b"sc/1"), b"{}"):
+            self.assertRaises(InvalidKey, envelope.parse_chain_header, wrong)
+        self.assertRaises(InvalidKey, envelope.parse_chain_header, hdr + b" " * MAX_HEADER)
 
 
 class BindTests(EnvelopeCase):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from securechat.crypto import envelope
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import Delivered, Examined, audience_digest, parse_header
 from securechat.crypto.findings import Finding
@@ -26,6 +27,7 @@ from tests.cast import (
     Posted,
     Room,
     audience_bytes,
+    chained,
     examined,
     flipped,
     reader_of,
@@ -387,6 +389,23 @@ class HiddenTests(ReadingCase):
         """A body of a kind that comes later."""
         verdict = self.see(self.talk.say(alice, '\x00{"t":"edit"}'))
         self.hidden(Finding.NEWER, verdict, "made by a newer client", "update SecureChat")
+
+    def test_version_two(self) -> None:
+        """A message of version 2 is for a newer client, and counts in its author's chain and in the transcript."""
+        package = chained(alice, self.talk.position(alice))
+        header = envelope.parse_chain_header(package.hdr)
+        bind = envelope.bind_of(package.bind, package.ct)
+        posted = self.talk.say(alice, "stands where the other one would")
+        message = replace(
+            self.talk.deliver(posted, bob), token="", hdr=package.hdr, bind=bind, sig=package.sig, mid=header.mid,
+            wrapped=None, kid=None, chained=True,
+        )  # fmt: skip
+        examined = envelope.examine(message, alice.vouched(), bob.private)
+        verdict = self.reader.receive(examined, self.trust, self.talk.audience)
+        self.hidden(Finding.NEWER, verdict, "made by a newer client", "update SecureChat")
+        self.assertEqual(posted.seq, self.reader.transcript.seq)
+        self.assertNotEqual(self.talk.ths[-1], self.reader.transcript.th)
+        self.assertEqual(1, len(self.reader.chains))
 
     def test_unread_counts(self) -> None:
         """A genuine message that this reader cannot open is no gap in its author's chain; neither is it new twice."""

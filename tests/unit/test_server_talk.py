@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from securechat.crypto.envelope import audience, parse_header
+from securechat.crypto.envelope import Position, audience, bind_of, message_id, parse_header
 from securechat.crypto.identity import private_conversation
 from securechat.crypto.roomlog import ChangePolicy, Invite, Join, Kick, Leave, Mute
 from securechat.crypto.transcript import next_th, transcript_start
@@ -40,6 +40,7 @@ from securechat.server import talk
 from securechat.server.protocol import ConnectionLimits
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
+from tests.cast import chained
 from tests.doubles import START, Caller, Person, ServerCase, hex_id, session_keys, wrapped
 
 
@@ -93,6 +94,68 @@ class TalkCase(ServerCase):
     def seqs(self, caller: Caller, room: str = "ops") -> list[int]:
         """The numbers of the messages of a conversation that a caller was sent since they were last taken."""
         return [message.seq for message in caller.take(m.StoredMessage) if message.room == room]
+
+
+class VersionTwoTests(TalkCase):
+    """Tests for packages that are the same for all readers."""
+
+    def of(self, number: int = 1, *, room: str = "ops", **changes: Any) -> m.Send:
+        """The send of that number by alice."""
+        log = self.rooms[room].log
+        prev = self.ids[log.id, self.alice.dev(), number - 1] if number > 1 else ""
+        position = Position(
+            room=log.id, author="alice", dev=self.alice.dev(), dl=self.alice.dl, ctr=number, prev=prev,
+            mid=hex_id("chained", number), head=log.head, th=(0, transcript_start(log.id)), at=START * 1000,
+        )  # fmt: skip
+        package = chained(self.alice, position, **changes)
+        self.ids[log.id, self.alice.dev(), number] = message_id(package.hdr, bind_of(package.bind, package.ct))
+        return m.Send(id=number, room=room, package=package)
+
+    def test_event(self) -> None:
+        """All readers get the package as it was sent, the sender its answer; so does who reads it later."""
+        request = self.of()
+        self.assertEqual(m.SendOk(id=1, room="ops", seq=1, ts=START * 1000, events=2), self.alices.ask(request))
+        (event,) = self.bobs.take(m.StoredMessage)
+        self.assertEqual((request.package, 1, "alice"), (event.package, event.seq, event.sender))
+        self.assertEqual((event,), self.bobs.ask(m.History(room="ops")).messages)
+
+    def test_both_versions(self) -> None:
+        """One device may send both, in one row of numbers."""
+        self.alices.ask(self.of(1))
+        self.assertEqual(2, self.alices.ask(self.send_of(2, self.alice, self.bob)).seq)
+        self.assertEqual(3, self.alices.ask(self.of(3)).seq)
+        page = self.bobs.ask(m.History(room="ops"))
+        self.assertEqual([True, False, True], [bool(message.package.ct) for message in page.messages])
+
+    def test_again(self) -> None:
+        """The same again is answered the same; another under its mid is refused."""
+        first = self.alices.ask(self.of())
+        self.assertEqual(replace(first, dup=True), self.alices.ask(self.of()))
+        self.assertFailed(MID_CONFLICT, self.alices.ask(self.of(gen=1)))
+
+    def test_who_came_and_went(self) -> None:
+        """One for members of whom somebody was put out since is refused; a newcomer is no reason."""
+        request = self.of()
+        self.member(self.carol, "ops")
+        self.assertEqual(1, self.alices.ask(request).seq)
+        request = self.of(2)
+        self.perform(self.alices, Kick, self.alice, self.carol)
+        self.assertFailed(STALE_HEAD, self.alices.ask(request), head=self.rooms["ops"].log.head)
+
+    def test_shape(self) -> None:
+        """A package is of one version or the other, in all its parts."""
+        request = self.of()
+        one, two = self.send_of(1, self.alice, self.bob).package, request.package
+        for package in (
+            replace(two, ct=b""), replace(two, bind=one.bind), replace(two, kids=one.kids),
+            replace(two, encrypted_message=one.encrypted_message), replace(one, ct=two.ct), replace(one, bind=b""),
+            replace(two, encrypted_keys=one.encrypted_keys, kids=one.kids),
+        ):  # fmt: skip
+            self.assertFailed(BAD_FIELD, self.alices.ask(replace(request, package=package)))
+        for hdr in (one.hdr, two.hdr.replace(b'"from":"alice"', b'"from":"bob"'), two.hdr[:-1]):
+            self.assertFailed(BAD_HEADER, self.alices.ask(replace(request, package=replace(two, hdr=hdr))))
+        self.assertFailed(BAD_HEADER, self.alices.ask(replace(request, package=replace(one, hdr=two.hdr))))
+        self.assertEqual(1, self.alices.ask(request).seq)
 
 
 class SendTests(TalkCase):
