@@ -129,6 +129,12 @@ class InlinePool(ConnectionPool):
         return self.connect()
 
 
+def no_commit(action: int, operation: str | None, *_: str | None) -> int:
+    """An authorizer under which everything works but COMMIT."""
+    denied = (action, operation) == (sqlite3.SQLITE_TRANSACTION, "COMMIT")
+    return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
+
+
 # --- storage: small accounts and messages -----------------------------------------------------------------
 
 
@@ -318,13 +324,19 @@ class StoreCase(SynchronousTestCase):
         return self.successResultOf(self.start(verb))
 
     def together(self, *messages: NewMessage) -> list[Appended]:
-        """What `append` answers to messages that share one commit."""
+        """Where messages were put that share one commit."""
+        return [answer for answer in self.all_of(*messages) if not isinstance(answer, Failure)]
+
+    def all_of(self, *messages: NewMessage) -> list[Any]:
+        """What `append` answers to messages that share one commit: where they are, or a Failure."""
         writes = self.store._writes
         writes._running = True  # so that they wait for each other
-        appending = [self.start(self.store.append(message)) for message in messages]
+        answers: list[Any] = []
+        for message in messages:
+            self.start(self.store.append(message)).addBoth(answers.append)
         writes._running = False
         self.do(writes._drain())
-        return [self.successResultOf(answer) for answer in appending]
+        return answers
 
     def refusal(self, verb: Coroutine[Deferred[Any], Any, object]) -> Refused:
         """How a verb is refused."""

@@ -158,6 +158,8 @@ class GroupCommit:
         return outcomes
 
     def _attempt_group(self, cursor: Any, operations: list[_Operation], *, again: bool = False) -> list[object]:
+        if again:
+            self._undone()  # what the one before left in memory is no help to one that was at fault
         cursor.execute("SAVEPOINT operation")
         try:
             outcomes = operations[0].function(cursor, [operation.arguments[0] for operation in operations])

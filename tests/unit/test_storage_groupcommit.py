@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,55 @@ class GroupCommitTests(PoolCase):
         self.commits.submit(insert, 4)
         self.run_batches()
         self.assertEqual([0, 1, 2, 3, 4], self.stored())
+
+    def test_grouped(self) -> None:
+        """Operations of one function that come one after the other are one call; each has its own outcome."""
+        calls: list[list[int]] = []
+
+        def insert_all(cursor: Any, values: Sequence[int]) -> list[object]:
+            calls.append(list(values))
+            return [Refused(NOT_MEMBER, room="ops") if value == 3 else insert(cursor, value) for value in values]
+
+        self.pool.threads.held = True
+        first = self.commits.submit(insert, 0)
+        grouped = [self.commits.submit_grouped(insert_all, value) for value in (1, 2, 3, 4)]
+        between = self.commits.submit(insert, 5)
+        last = self.commits.submit_grouped(insert_all, 6)
+        self.pool.threads.run_next()
+        self.assertEqual(1, self.run_batches())
+        self.assertEqual([[1, 2, 3, 4], [6]], calls)
+        self.assertEqual([1, 2, 4], [self.successResultOf(grouped[at]) for at in (0, 1, 3)])
+        self.assertEqual([NOT_MEMBER], self.codes(grouped[2]))
+        self.assertEqual([0, 5, 6], [self.successResultOf(answer) for answer in (first, between, last)])
+        self.assertEqual(([0, 1, 2, 4, 5, 6], 0), (self.stored(), self.undone))
+
+    def test_grouped_fault(self) -> None:
+        """Where one of them is at fault, each is tried again alone, after `undone`; the others are stored."""
+
+        def insert_all(cursor: Any, values: Sequence[int]) -> list[object]:
+            done = [insert(cursor, value) for value in values]
+            if 2 in values:
+                raise ZeroDivisionError
+            return done
+
+        self.pool.threads.held = True
+        self.commits.submit(insert, 0)
+        grouped = [self.commits.submit_grouped(insert_all, value) for value in (1, 2, 3)]
+        self.pool.threads.run_next()
+        self.assertEqual(1, self.run_batches())
+        self.assertEqual([INTERNAL], self.codes(grouped[1]))
+        self.assertEqual([1, 3], [self.successResultOf(grouped[at]) for at in (0, 2)])
+        self.assertEqual([0, 1, 3], self.stored())
+        self.assertGreaterEqual(self.undone, 1 + 3)  # for all, and before each
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_before(self) -> None:
+        """Each operation that is not grouped is announced before it runs."""
+        seen: list[object] = []
+        commits = GroupCommit(self.pool, self.refusals, self.undo, seen.append)
+        self.successResultOf(commits.submit(insert, 1))
+        self.successResultOf(commits.submit_grouped(lambda cursor, values: values, 2))
+        self.assertEqual([insert], seen)
 
     def test_refused_one_hurts_nobody(self) -> None:
         """A refusal takes back what its operation did, and nothing else of the batch."""

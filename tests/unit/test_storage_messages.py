@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from securechat.crypto.atrest import RowSealer
 from securechat.crypto.envelope import audience, audience_digest
 from securechat.crypto.identity import private_conversation
 from securechat.crypto.roomlog import Ban, ChangePolicy, ChangeTopic, Invite, Join, Kick, Leave, Mute, Unmute
@@ -30,10 +31,12 @@ from securechat.errors import (
     OUT_OF_TURN,
     STALE_HEAD,
     STALE_KEYS,
+    TRY_AGAIN,
     UNKNOWN_AUDIENCE,
     Refused,
 )
-from securechat.storage.interface import Appended, Backup, MessageRow, Page
+from securechat.storage.interface import Appended, Backup, MessageRow, Page, Session
+from securechat.storage.queries import messages as queries
 from tests.doubles import (
     Person,
     StoreCase,
@@ -41,11 +44,14 @@ from tests.doubles import (
     hex_id,
     kid,
     long_id,
+    new_account,
     new_keys,
     new_message,
+    no_commit,
     pair,
     person,
     private_message,
+    room_place,
     wrapped,
 )
 
@@ -223,6 +229,201 @@ class AppendTests(StoreCase):
             self.together(*(new_message("alice", BOTH, number, th=record.start) for number in numbers))
             ours = [sql.split()[0] for sql in statements]
             self.assertEqual(["INSERT"] * 4 + ["UPDATE"], [verb for verb in ours if verb in ("SELECT", *WRITES)])
+
+
+class TogetherTests(StoreCase):
+    """Tests for messages that share a commit."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gather(*BOTH)
+        self.meet(*BOTH, room="more")
+
+    def outcomes(self, *messages: Any) -> list[object]:
+        """The seq, or the code of the refusal, of each."""
+        return [answer.value.code if isinstance(answer, Failure) else answer.seq for answer in self.all_of(*messages)]
+
+    def test_numbers(self) -> None:
+        """They have the numbers that they would have had one by one, and can be read back."""
+        messages = [
+            new_message(user, BOTH, number, room=room, mid=hex_id(room, user, number))
+            for number in (1, 2, 3)
+            for room in ("ops", "more")
+            for user in BOTH
+        ]
+        self.assertEqual([1, 2] * 2 + [3, 4] * 2 + [5, 6] * 2, self.outcomes(*messages))
+        page = self.page(room="more")
+        self.assertEqual([m.shared for m in messages if m.room == "more"], [row.shared for row in page.messages])
+        self.assertEqual([m.wrapped["bob"] for m in messages if m.room == "more"], [r.wrapped for r in page.messages])
+
+    def test_one_segment_a_conversation(self) -> None:
+        """Those of one conversation are sealed together, 64 at most."""
+        self.outcomes(
+            *(new_message("alice", BOTH, number) for number in range(1, 100)), new_message("bob", BOTH, room="more")
+        )
+        rows = self.writer.connection.execute(
+            "SELECT c.name, s.first_seq, count(*) FROM segment s JOIN message m ON m.segment_id = s.id"
+            " JOIN conversation c ON c.id = s.conversation_id GROUP BY s.id ORDER BY s.id"
+        ).fetchall()
+        self.assertEqual([("ops", 1, 64), ("ops", 65, 35), ("more", 1, 1)], rows)
+
+    def test_read_without_opening(self) -> None:
+        """What was stored just now is read without opening its segment; what was opened once is not opened again."""
+        self.outcomes(*(new_message("alice", BOTH, number) for number in range(1, 5)))
+        opened: list[bytes] = []
+        genuine = RowSealer.open
+
+        def counting(*args: Any) -> bytes:
+            opened.append(args[2].split(b'"')[1])
+            return genuine(*args)
+
+        self.patch(RowSealer, "open", counting)
+        self.assertEqual(4, len(self.page().messages))
+        self.assertEqual([b"audience"], opened)
+        self.successResultOf(self.store.close())
+        self.store = self.make_store()
+        opened.clear()
+        for _ in range(2):
+            self.assertEqual(4, len(self.page().messages))
+        self.assertEqual([b"audience", b"segment"], sorted(opened))
+
+    def page(self, user: str = "bob", room: str = "ops") -> Page:
+        """The history of a room."""
+        return self.do(self.store.read(user, room, after=0, before=None, limit=9, max_bytes=10**6))
+
+    def test_refusals_between(self) -> None:
+        """One that is refused takes no number and hurts none of the others."""
+        self.assertEqual(
+            [1, OUT_OF_TURN, 2, BAD_AUDIENCE, NO_SUCH_ROOM, 3],
+            self.outcomes(
+                new_message("alice", BOTH, 1),
+                new_message("alice", BOTH, 3),
+                new_message("bob", BOTH, 1),
+                new_message("alice", ["alice"], 2, place=room_place(tuple(BOTH), "ops")),
+                new_message("alice", BOTH, 2, room="none"),
+                new_message("alice", BOTH, 2),
+            ),
+        )
+
+    def test_resent_at_once(self) -> None:
+        """The same message twice in one commit is stored once; another of its mid is refused, whatever its number."""
+        message = new_message("alice", BOTH, 1)
+        again = self.all_of(message, message)
+        self.assertEqual([(1, False), (1, True)], [(appended.seq, appended.dup) for appended in again])
+        other = new_message("alice", BOTH, 2, mid=message.header.mid)
+        self.assertEqual([MID_CONFLICT, 2], self.outcomes(other, new_message("bob", BOTH, 1)))
+        both = (
+            new_message("alice", BOTH, 2),
+            new_message("alice", BOTH, 3, mid=new_message("alice", BOTH, 2).header.mid),
+        )
+        self.assertEqual([3, MID_CONFLICT], self.outcomes(*both))
+
+    def test_places_of_the_same_commit(self) -> None:
+        """A message may name a place of the transcript that was reached a moment ago, and no other."""
+        first, second = new_message("alice", BOTH, 1), new_message("bob", BOTH, 1)
+        _, head = room_place(tuple(BOTH), "ops")
+        one = next_th(transcript_start(first.header.room), head, first.id)
+        two = next_th(one, head, second.id)
+        self.assertEqual(
+            [1, 2, 3, BAD_HEADER, 4],
+            self.outcomes(
+                first,
+                second,
+                new_message("alice", BOTH, 2, th=(1, one)),
+                new_message("alice", BOTH, 3, th=(1, two)),
+                new_message("alice", BOTH, 3, th=(2, two)),
+            ),
+        )
+
+    def test_older_places(self) -> None:
+        """So may it name one that is long gone from memory."""
+        self.patch(queries, "_PLACES", 2)
+        self.outcomes(*(new_message("alice", BOTH, number) for number in range(1, 9)))
+        ths = self.writer.connection.execute("SELECT seq, th FROM message WHERE conversation_id = 1").fetchall()
+        for number, (seq, th) in enumerate(ths, 1):
+            self.assertEqual([8 + number], self.outcomes(new_message("bob", BOTH, number, th=(seq, th.hex()))))
+        self.assertEqual([BAD_HEADER], self.outcomes(new_message("bob", BOTH, 9, th=(1, "0" * 64))))
+
+    def test_private_between(self) -> None:
+        """A first private message among others makes its conversation, or leaves no trace of it."""
+        self.register("carol")
+        good, bad = (
+            private_message("alice", "bob", mid="1" * 32),
+            private_message("alice", "carol", ctr=2, mid="2" * 32),
+        )
+        self.assertEqual(
+            [1, 1, OUT_OF_TURN, 2, 2],
+            self.outcomes(
+                new_message("alice", BOTH, 1), good, bad, new_message("alice", BOTH, 2),
+                private_message("alice", "bob", 2, mid="3" * 32),
+            ),
+        )  # fmt: skip
+        self.assertEqual([], self.do(self.store.conversations("carol")))
+        self.assertEqual(1, self.do(self.store.append(private_message("alice", "carol", mid="4" * 32))).seq)
+
+    def test_what_changes_in_between(self) -> None:
+        """Whatever else is written between two messages counts for the second: a new list of devices, a kick."""
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        self.do(self.store.publish("bob", new_keys("bob", 2, rk_kid=kid("bob", 2)), backup=None, now=1))
+        self.assertRefused(STALE_KEYS, self.store.append(new_message("alice", BOTH, 2)), users=("bob",))
+        self.act(Kick, person("alice"), person("bob"))
+        self.assertRefused(NOT_MEMBER, self.store.append(new_message("bob", BOTH, 1)), room="ops")
+
+    def test_rolled_back(self) -> None:
+        """After a commit that failed nothing of it is remembered: not its numbers, nor its audience."""
+        self.writer.connection.set_authorizer(no_commit)
+        for _ in range(2):
+            self.assertEqual(
+                [TRY_AGAIN, TRY_AGAIN], self.outcomes(new_message("alice", BOTH, 1), new_message("alice", BOTH, 2))
+            )
+        self.writer.connection.set_authorizer(None)
+        self.flushLoggedErrors()
+        self.assertEqual([1, 2], self.outcomes(new_message("alice", BOTH, 1), new_message("alice", BOTH, 2)))
+        self.assertEqual(2, len(self.page().messages))
+
+    def test_apart(self) -> None:
+        """What is written without forgetting where conversations stand touches nothing that messages rest on."""
+        self.do(self.store.append(new_message("alice", BOTH, 1)))
+        written: set[tuple[str, str]] = set()
+
+        def note(action: int, table: str | None, column: str | None, *_: str | None) -> int:
+            if action in (sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE):
+                written.add((str(table), str(column)))
+            return sqlite3.SQLITE_OK
+
+        self.writer.connection.set_authorizer(note)
+        now, token = 1, b"t" * 32
+        self.do(self.store.register(new_account("dave"), invite_hash=None, now=now))
+        self.do(self.store.rehash("alice", old="hash of alice", new="another"))
+        self.do(self.store.put_backup("alice", Backup(2, b"sealed")))
+        self.do(self.store.open_session(token, Session("alice", None), now))
+        self.do(self.store.bind_session(token, device("alice")))
+        self.do(self.store.session(token, now + 10**8))
+        change = self.store.change_password(
+            "alice", password_hash="h", salt=b"s" * 16, backup=None, keep=token, now=now
+        )
+        self.do(change)
+        self.do(self.store.add_invite(b"c" * 32, uses=1, expires=9, now=now))
+        self.do(self.store.close_session(token))
+        self.do(self.store.move_read_marker("bob", "ops", 1))
+        self.writer.connection.set_authorizer(None)
+        self.assertIsNotNone(self.store._at_rest.standings.get("ops"))
+        resting = {
+            "message",
+            "message_keys",
+            "segment",
+            "audience",
+            "counter",
+            "conversation",
+            "room_event",
+            "invitation",
+        }
+        self.assertEqual(set(), {table for table, _ in written} & resting)
+        self.assertEqual({("member", "read_seq")}, {place for place in written if place[0] == "member"})
+        keys = {"name", "kid", "version", "list_digest", "ik", "keys"}
+        self.assertEqual(set(), {column for table, column in written if table == "account"} & keys)
+        self.act(ChangeTopic, person("alice"), topic=b"new")
+        self.assertIsNone(self.store._at_rest.standings.get("ops"))
 
 
 class OrderTests(StoreCase):

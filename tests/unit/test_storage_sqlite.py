@@ -12,16 +12,10 @@ from securechat.crypto.roomlog import Join
 from securechat.errors import FULL, TRY_AGAIN, StartupError
 from securechat.storage import connection
 from securechat.storage.interface import Appended, ChatStore, Page, Session
-from tests.doubles import StoreCase, device, gathered, new_message, person, private_message
+from tests.doubles import StoreCase, device, gathered, new_message, no_commit, person, private_message
 
 BOTH = ["alice", "bob"]
 TOKEN = b"t" * 32
-
-
-def no_commit(action: int, operation: str | None, *_: str | None) -> int:
-    """An authorizer under which everything works but COMMIT."""
-    denied = (action, operation) == (sqlite3.SQLITE_TRANSACTION, "COMMIT")
-    return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
 
 
 class OpenTests(StoreCase):
