@@ -60,7 +60,9 @@ def _run_client(arguments: Sequence[str]) -> int:
     from twisted.logger import globalLogBeginner
 
     from securechat.client.service import TerminalClient
+    from securechat.link import count_steadily
 
+    count_steadily(reactor)
     globalLogBeginner.beginLoggingTo([_log_nothing_but_faults], redirectStandardIO=False)
     client = TerminalClient(
         reactor,

@@ -8,6 +8,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from securechat.client.service import TerminalClient
+from securechat.link import count_steadily
 
 
 class Options(usage.Options):
@@ -41,4 +42,5 @@ def makeService(options: Options) -> IService:
     """Builds the service; opens nothing yet."""
     from twisted.internet import reactor
 
+    count_steadily(reactor)
     return TerminalClient(reactor, line=options["connect"], data_dir=options["data-dir"], plain=bool(options["plain"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -32,6 +33,15 @@ TLSError = SSL.Error  # for those who load certificates
 EXPORTER_LABEL: Final = b"EXPORTER-SecureChat-1"
 SCHEME: Final = "securechat"
 PLAIN_SCHEME: Final = "securechat+insecure"  # without TLS; loopback only
+
+
+def count_steadily(reactor: Any) -> None:
+    """Lets a reactor count its seconds by a clock that nobody sets; call it before the first timer.
+
+    Twisted counts by the time of day. When that is set forward, every timer is due at once, and everybody seems to have
+    been silent for too long; when it is set back by an hour, every timer waits an hour more.
+    """
+    reactor.seconds = time.monotonic
 
 
 # --- lines in ---------------------------------------------------------------------------------------------------------

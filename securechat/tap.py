@@ -10,6 +10,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from securechat.errors import StartupError
+from securechat.link import count_steadily
 from securechat.server.service import ChatServerService, default_data_dir
 from securechat.server.settings import Settings, read_file
 
@@ -66,6 +67,7 @@ def makeService(options: Options) -> IService:
     """Builds the service; opens nothing yet."""
     from twisted.internet import reactor
 
+    count_steadily(reactor)
     return ChatServerService(options.settings, reactor, foreground=lambda: not _daemonised(options))
 
 

@@ -230,8 +230,13 @@ class ChatServerService(Service):
             self.log.error("The TLS certificate was not replaced: {error}", error=error)
 
     def stopService(self) -> Deferred[None]:
-        """Drains: no new connections, `bye` to all, what is under way is stored and answered, then the database."""
+        """Drains: no new connections, `bye` to all, what is under way is stored and answered, then the database.
+
+        A second SIGTERM or Ctrl-C meanwhile ends the process: what was acknowledged is on disk.
+        """
         super().stopService()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

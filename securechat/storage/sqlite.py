@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -69,6 +70,7 @@ class SQLiteStore(ChatStore):
         max_past: certificates of devices in force no more that come with an account's keys.
         readers: threads that read.
         pool: makes the two pools of connections.
+        now: the time of day, seconds.
     """
 
     log = Logger()
@@ -84,6 +86,7 @@ class SQLiteStore(ChatStore):
         max_past: int = 100,
         readers: int = 2,
         pool: Callable[..., ConnectionPool] = ConnectionPool,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._path = Path(path)
         self._kek = kek
@@ -92,6 +95,7 @@ class SQLiteStore(ChatStore):
         self._max_past = max_past
         self._threads = readers
         self._new_pool = pool
+        self._now = now
         self._pools: tuple[ConnectionPool, ConnectionPool] | None = None
 
     def open(self) -> None:
@@ -124,7 +128,7 @@ class SQLiteStore(ChatStore):
         ):
             configure(connection)
             connection.execute("BEGIN IMMEDIATE")
-            foundation = found(connection.cursor(), self._kek, int(self._reactor.seconds() * 1000))
+            foundation = found(connection.cursor(), self._kek, int(self._now() * 1000))
             connection.execute("COMMIT")
             configure_reader(connection)
             return foundation

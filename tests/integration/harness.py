@@ -122,6 +122,8 @@ class Daemon:
         listen: a second start gets the port that this one found.
         launcher: what Python is given before ``securechat``.
         settings: for the configuration file; over `FAST`.
+        environ: more of its environment.
+        prefix: a program that runs Python, with its arguments.
     """
 
     def __init__(
@@ -131,6 +133,8 @@ class Daemon:
         listen: str = "127.0.0.1:0",
         launcher: Sequence[str] = TWIST,
         settings: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.data = directory / "server"
@@ -139,6 +143,8 @@ class Daemon:
         self._host, _, port = listen.rpartition(":")
         self.port = int(port)
         self._launcher = launcher
+        self._environ = dict(environ or {})
+        self._prefix = prefix
         self._config = directory / "daemon.toml"
         directory.mkdir(parents=True, exist_ok=True)
         lines = [f"{name} = {_toml(value)}" for name, value in {**FAST, **(settings or {})}.items()]
@@ -148,8 +154,8 @@ class Daemon:
     def command(self) -> list[str]:
         """The command line of the next start."""
         return [
-            sys.executable, *self._launcher, "securechat", "--config", str(self._config), "--data-dir", str(self.data),
-            "--listen", f"{self._host}:{self.port}", *self._options,
+            *self._prefix, sys.executable, *self._launcher, "securechat", "--config", str(self._config),
+            "--data-dir", str(self.data), "--listen", f"{self._host}:{self.port}", *self._options,
         ]  # fmt: skip
 
     def start(self) -> Daemon:
@@ -161,7 +167,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment(self.directory),
+                env=environment(self.directory) | self._environ,
                 cwd=self.directory,
             )
 
@@ -261,11 +267,21 @@ def client_command(directory: Path, line: object, *options: str) -> list[str]:
 class PlainClient:
     """A real client on pipes: lines in, lines out, read as they come.
 
+    Args:
+        environ: more of its environment.
+
     Attributes:
         lines: all it printed; notices and failures too, unless `apart`.
     """
 
-    def __init__(self, directory: Path, line: object, *options: str, apart: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        line: object,
+        *options: str,
+        apart: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -277,7 +293,7 @@ class PlainClient:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if apart else subprocess.STDOUT,
-            env=environment(directory.parent),
+            env=environment(directory.parent) | dict(environ or {}),
             cwd=directory.parent,
             encoding="utf-8",
             bufsize=1,
@@ -491,7 +507,7 @@ class Wire:
         self._tls.set_connect_state()
         try:
             self._handshake()
-            self.exporter = self._tls.export_keying_material(EXPORTER_LABEL, 32, None)
+            self.exporter = self._export()
             if greet:
                 self._greet(srv)
         except BaseException:
@@ -510,6 +526,9 @@ class Wire:
                 self._fill(deadline)
             except SSL.Error as error:
                 raise Gone(f"the handshake failed: {error}") from None
+
+    def _export(self) -> bytes:
+        return bytes(self._tls.export_keying_material(EXPORTER_LABEL, 32, None))
 
     def _greet(self, srv: str | None) -> None:
         hello = self.event(m.Hello)
@@ -548,6 +567,9 @@ class Wire:
             raise Gone(str(error)) from None
         if not data:
             raise Gone("the server closed the connection")
+        self._came(data)
+
+    def _came(self, data: bytes) -> None:
         self._tls.bio_write(data)
 
     def write(self, data: bytes) -> None:
@@ -641,6 +663,35 @@ class Wire:
     def close(self) -> None:
         """Drops the connection."""
         self._socket.close()
+
+
+class OpenWire(Wire):
+    """The same without TLS, for the daemon's listener on loopback."""
+
+    def __init__(self, port: int, **more: Any) -> None:
+        self._raw = bytearray()
+        super().__init__(port, **more)
+
+    def _handshake(self) -> None:
+        pass
+
+    def _export(self) -> bytes:
+        return b""
+
+    def _came(self, data: bytes) -> None:
+        self._raw += data
+
+    def _take(self) -> bool:
+        if not self._raw:
+            return False
+        self._buffer.feed(bytes(self._raw))
+        self._raw.clear()
+        self._lines.extend(self._buffer.lines())
+        return True
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        self._send(data)
 
 
 @functools.lru_cache
@@ -852,9 +903,9 @@ class IntegrationTestCase(SynchronousTestCase):
         self.addCleanup(daemon.end)
         return daemon.start()
 
-    def client(self, name: str, line: object, *options: str, apart: bool = False) -> PlainClient:
-        """A plain client whose data directory is called `name`."""
-        client = PlainClient(self.directory / name, line, *options, apart=apart)
+    def client(self, name: str, line: object, *options: str, **more: Any) -> PlainClient:
+        """A plain client whose data directory is called `name`; arguments as `PlainClient`'s."""
+        client = PlainClient(self.directory / name, line, *options, **more)
         self._pids.append(client.process.pid)
         self.addCleanup(client.end)
         return client

@@ -293,6 +293,13 @@ class Load:
         self.crashes += 1
         self.daemon.restart()
 
+    def run_for(self, seconds: float) -> None:
+        """Lets everybody go on. Raises what a peer failed with."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(min(_LOOK, seconds))
+            self._no_faults()
+
     def settle(self, patience: float) -> None:
         """Senders get their last acknowledgements, then readers catch up; or time is over, which the checker tells."""
         deadline = time.monotonic() + patience
@@ -309,6 +316,9 @@ class Load:
         """Everybody stops."""
         self.abandoned = True
         _join([*self.senders, *self.readers], time.monotonic() + 10)
+        self._no_faults()
+
+    def _no_faults(self) -> None:
         for peer in (*self.senders, *self.readers):
             if peer.fault is not None:
                 raise peer.fault
@@ -335,7 +345,7 @@ class Load:
 
     def figures(self) -> dict[str, Any]:
         """What a report of the run tells."""
-        acked = [message for message in self.sent.values() if message.places]
+        acked = [message for message in list(self.sent.values()) if message.places]
         return {
             "crashes": self.crashes,
             "acked": len(acked),
@@ -343,6 +353,11 @@ class Load:
             "refused": dict(self.refused),
             "read": sum(len(seen) for reader in self.readers for seen in reader.histories.values()),
         }
+
+    @property
+    def acked(self) -> int:
+        """Messages acknowledged by now."""
+        return sum(1 for message in list(self.sent.values()) if message.places)
 
     def moving(self, patience: float = 10.0) -> None:
         """Waits until something is acknowledged since the call. Raises AssertionError."""

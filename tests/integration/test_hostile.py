@@ -12,11 +12,15 @@ import threading
 import time
 from typing import Any
 
+from msgspec.structs import replace
+
 from securechat.crypto.envelope import parse_header
+from securechat.crypto.identity import login_proof
+from securechat.crypto.passwords import SALT_BYTES
 from securechat.crypto.roomlog import AnyEvent, Create, Join, Leave, SignedEvent, sign_event
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
-from tests.integration.harness import Gone, IntegrationTestCase, Person, Wire, WireRefused
+from tests.integration.harness import PASSWORD, Gone, IntegrationTestCase, Person, Wire, WireRefused, stretched
 
 NO_ROOM = b"0" * 64
 PING = b'{"cmd":"ping","id":1}\n'
@@ -344,6 +348,57 @@ class RequestTests(HostileTestCase):
         self.assertEqual((1, False), (ok.seq, ok.dup))
         refusal = self.assertRaises(WireRefused, wire.ask, send(text="y"))
         self.assertEqual("mid_conflict", refusal.code)
+
+    def test_the_same_again(self) -> None:
+        """The same bytes a hundred times are one message; others cannot send it as theirs, and may use its id."""
+        mallory, wire = self.person(self.server, "mallory", room="general")
+        log, readers = mallory.readers(wire, "general")
+        mid = "5a" * 16
+        package = mallory.package("once", log, readers, mid=mid)
+        line = codec.encode(m.Send(id=1_000, room="general", package=package))
+        wire.write(line * 50)
+        again = [json.loads(wire.line()) for _ in range(50)]
+        with Wire(self.server.port, srv=mallory.srv) as other:
+            mallory.resume(other)
+            other.write(line * 50)
+            again += [json.loads(other.line()) for _ in range(50)]
+        self.assertEqual([False] + [True] * 99, [answer.get("dup", False) for answer in again])
+        self.assertEqual({("ok", 1, "general")}, {(each["status"], each["seq"], each["room"]) for each in again})
+        stolen = m.Send(id=0, room="general", package=package)
+        refusal = self.assertRaises(WireRefused, self.quiet.ask, lambda number: replace(stolen, id=number))
+        self.assertEqual("bad_header", refusal.code)
+        log, readers = self.witness.readers(self.quiet, "general")
+        package = self.witness.package("another's", log, readers, mid=mid)
+        own_mid = m.Send(id=0, room="general", package=package)
+        reply = self.quiet.ask(lambda number: replace(own_mid, id=number))
+        self.assertEqual((2, False), (reply.seq, reply.dup))
+        page = self.quiet.ask(lambda number: m.History(id=number, room="general"))
+        self.assertEqual(["once", "another's"], [self.witness.open(message) for message in page.messages])
+
+    def test_a_session_from_before_the_password_changed(self) -> None:
+        """Another password ends the other sessions of the account: their tokens open nothing."""
+        mallory, _ = self.person(self.server, "mallory")
+        before = mallory.token
+        secret, new = stretched(PASSWORD, bytes(SALT_BYTES)), stretched("another password", bytes(SALT_BYTES))
+        with Wire(self.server.port, srv=mallory.srv) as other:
+            proof = login_proof(
+                mallory.device, lk=other.hello.lk, exporter=other.exporter, nonce=other.hello.nonce, user="mallory"
+            )
+            token = secret.auth_token(mallory.srv, "mallory")
+            login = other.ask(
+                lambda number: m.Login(id=number, user="mallory", password=token, device=mallory.dev, proof=proof)
+            )
+            other.ask(
+                lambda number: m.Passwd(
+                    id=number, password=token, new_password=new.auth_token(mallory.srv, "mallory"), new_salt=new.salt
+                )
+            )
+        with Wire(self.server.port, srv=mallory.srv) as third:
+            self.assertEqual(before, mallory.token)
+            refusal = self.assertRaises(WireRefused, mallory.resume, third)
+            self.assertEqual("bad_session", refusal.code)
+            mallory.token = login.token
+            mallory.resume(third)
 
     def test_a_session_that_ended(self) -> None:
         """The token of a session that was logged out, or of another device's, opens nothing."""

@@ -792,10 +792,36 @@ class OtherDocumentsTests(SynchronousTestCase):
         self.assertEqual(sorted(modules_of_tree(found[1])), sorted(modules_of_package()))
 
     def test_named_tests(self) -> None:
-        """Every test that docs/threat-model.md names is there."""
-        named = set(re.findall(r"`(tests\.[\w.]+)`", document("docs/threat-model.md")))
-        self.assertTrue(named)
-        self.assertEqual([], sorted(name for name in named if not is_there(name)))
+        """Every test that docs/threat-model.md and docs/reliability.md name is there."""
+        for name in ("docs/threat-model.md", "docs/reliability.md"):
+            named = set(re.findall(r"`(tests\.[\w.]+)`", document(name)))
+            self.assertTrue(named)
+            self.assertEqual([], sorted(name for name in named if not is_there(name)))
+
+    def test_long_tests(self) -> None:
+        """docs/reliability.md has every long test."""
+        modules = (ROOT / "tests" / "long").glob("[!_]*.py")
+        listed = re.findall(r"python -m tests\.long (\w+)", document("docs/reliability.md"))
+        self.assertEqual(sorted([*(path.stem for path in modules), "all"]), sorted(listed))
+
+    def test_links(self) -> None:
+        """Every link to a file or a heading of ours leads somewhere."""
+        lost = []
+        for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+            for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+                if re.match(r"\w+:", target):
+                    continue
+                name, _, anchor = target.partition("#")
+                there = path.parent / name if name else path
+                if not there.exists() or (anchor and anchor not in anchors(there)):
+                    lost.append(f"{path.name}: {target}")
+        self.assertEqual([], lost)
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link can lead to in a document, by the rule that forges share."""
+    headings = sections(path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def default_text(value: Any) -> str:

@@ -82,6 +82,20 @@ class NewTests(MigrateCase):
         self.assertEqual((1,), query(self.path, "SELECT a FROM one"))
         self.assertEqual({"chat.db"}, self.files())
 
+    def test_crash_at_the_very_beginning(self) -> None:
+        """What a crash left of the first change of all, with the journal of it, is taken back, and the file filled."""
+        crashed = Path(self.mktemp())
+        with closing(sqlite3.connect(crashed, isolation_level=None)) as connection:
+            connection.executescript("PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (a);")
+            connection.executemany("INSERT INTO t VALUES (zeroblob(?))", [(4000,)] * 100)
+            journal = crashed.with_name(f"{crashed.name}-journal")
+            self.path.write_bytes(crashed.read_bytes())
+            self.path.with_name("chat.db-journal").write_bytes(journal.read_bytes())
+        self.assertGreater(self.path.stat().st_size, 0)
+        self.upgrade()
+        self.assertEqual((1,), query(self.path, "SELECT a FROM one"))
+        self.assertEqual({"chat.db"}, self.files())
+
     def test_all_steps(self) -> None:
         """A new database takes all steps, and there is nothing to copy before."""
         self.step(2, "CREATE TABLE two (b INTEGER) STRICT;")
@@ -152,6 +166,34 @@ class UpgradeTests(MigrateCase):
         self.refusal()
         copy = self.directory / "chat.db.before-2"
         self.assertEqual([copy.stat().st_ino, self.directory.stat().st_ino], synced)
+
+    def test_wal_is_written_anew(self) -> None:
+        """The WAL of a crash is on disk, as it reads, before the database is opened to be written."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE one SET a = 2")
+            connection.commit()
+            crashed = Path(self.mktemp())
+            crashed.mkdir()
+            for name in ("chat.db", "chat.db-wal"):
+                (crashed / name).write_bytes(self.path.with_name(name).read_bytes())
+        wal = crashed / "chat.db-wal"
+        before = wal.read_bytes()
+        written: list[tuple[int, bytes]] = []
+        synced: list[int] = []
+
+        def write(descriptor: int, data: bytes, at: int) -> int:
+            written.append((at, data))
+            return len(data)
+
+        self.patch(migrate, "_CHUNK", 10_000)
+        self.patch(os, "pwrite", write)
+        self.patch(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+        node = wal.stat().st_ino
+        migrate.upgrade(crashed / "chat.db", self.schema)
+        self.assertEqual(before, b"".join(data for _, data in written))
+        self.assertEqual(list(range(0, len(before), 10_000)), [at for at, _ in written])
+        self.assertEqual([node], synced)
+        self.assertEqual((2,), query(crashed / "chat.db", "SELECT a FROM one"))
 
     def test_no_room_for_the_copy(self) -> None:
         """Without a copy there is no upgrade: where it cannot be made, nothing happens."""

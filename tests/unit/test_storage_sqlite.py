@@ -40,10 +40,9 @@ class OpenTests(StoreCase):
         self.assertNotEqual(first[1], another.secret)
 
     def test_time_of_making(self) -> None:
-        """The reactor's clock says when the database was made."""
+        """The time of day says when the database was made."""
         self.path = Path(self.mktemp())
-        self.reactor.advance(12.5)
-        self.make_store()
+        self.make_store(now=lambda: 12.5)
         row = self.writer.connection.execute("SELECT meta.created, dek.created FROM meta, dek").fetchone()
         self.assertEqual((12500, 12500), row)
 
