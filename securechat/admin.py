@@ -32,6 +32,13 @@ def invite(data_dir: str | None, *, room: str, uses: int, days: float) -> str:
     return str(reply["line"])
 
 
+def status(data_dir: str | None) -> str:
+    """The daemon's figures, one a line. Raises AdminError."""
+    figures = ask(data_dir, {"cmd": "status"})["figures"]
+    width = max(map(len, figures))
+    return "\n".join(f"{name:{width}}  {figure}" for name, figure in figures.items())
+
+
 def ask(data_dir: str | None, request: dict[str, Any]) -> dict[str, Any]:
     """Asks the running daemon. Raises AdminError."""
     data = DataDir(Path(data_dir) if data_dir else default_data_dir())

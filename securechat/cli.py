@@ -102,7 +102,11 @@ def _admin(arguments: Sequence[str]) -> int:
     invite.add_argument("room", nargs="?", default="general", help="the room they are led to [general]")
     invite.add_argument("--uses", type=int, default=1, help="how many may use it [1]")
     invite.add_argument("--days", type=float, default=7.0, help="how long it holds [7]")
+    commands.add_parser("status", help="print how many connections there are, and what they use")
     options = parser.parse_args(arguments)
+    if options.command == "status":
+        print(admin.status(options.data_dir))
+        return Exit.OK
     print(admin.invite(options.data_dir, room=options.room, uses=options.uses, days=options.days))
     return Exit.OK
 

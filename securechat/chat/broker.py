@@ -163,6 +163,11 @@ class RoomBroker:
         """What a reader subscribes to."""
         return list(self._subscribed.get(reader, ()))
 
+    @property
+    def subscriptions(self) -> int:
+        """How many there are, of all readers."""
+        return sum(map(len, self._subscribed.values()))
+
     def unsubscribe(self, reader: Reader, conversation: str) -> None:
         """Ends a subscription; none is no error."""
         subscribed = self._subscribed.get(reader, [])

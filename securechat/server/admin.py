@@ -31,6 +31,10 @@ class Invite(msgspec.Struct, tag_field="cmd", tag="invite", frozen=True):
     expires: Annotated[int, msgspec.Meta(ge=60, le=366 * DAY)] = 7 * DAY
 
 
+class StatusRequest(msgspec.Struct, tag_field="cmd", tag="status", frozen=True):
+    """Asks for the daemon's figures."""
+
+
 class AdminCommands:
     """What the operator may ask of the running daemon.
 
@@ -38,6 +42,7 @@ class AdminCommands:
         connect_line: the server's own, to put invites on.
         random: bytes nobody can guess.
         now: seconds since 1970.
+        figures: what `status` tells.
     """
 
     def __init__(
@@ -46,16 +51,20 @@ class AdminCommands:
         connect_line: ConnectLine,
         random: Callable[[int], bytes],
         now: Callable[[], float],
+        figures: Callable[[], dict[str, int]],
     ) -> None:
         self._store = store
         self._connect_line = connect_line
         self._random = random
         self._now = now
+        self._figures = figures
 
     async def answer(self, line: bytes) -> dict[str, Any]:
         """Answers one request: ``{"status": "ok", …}``, or ``{"status": "error", "msg"}``."""
         try:
-            request = msgspec.json.decode(line, type=Invite)
+            request = msgspec.json.decode(line, type=Invite | StatusRequest)
+            if isinstance(request, StatusRequest):
+                return {"status": "ok", "figures": self._figures()}
             return {"status": "ok", "line": str(await self._invite(request))}
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SecureChatError) as error:
             return {"status": "error", "msg": str(error)}

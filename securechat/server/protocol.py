@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +23,7 @@ from securechat.wire import codec, limits
 from securechat.wire import messages as m
 
 _ADDRESS_UNKNOWN: Final = "local"
+_REFUSED_EVERY: Final = 60.0  # seconds between two log lines about connections refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class ChatServerProtocol(BoundedLineReceiver):
 
     def connectionMade(self) -> None:
         """TCP is there; TLS, if any, is not yet. The time until a login starts to run."""
-        self.address = bucket_of(getattr(self.transport.getPeer(), "host", _ADDRESS_UNKNOWN))
+        if not self.factory.proxied:
+            self.address = self._peer()
         if not self.factory.arrived(self):
             self.closing = True
             self.transport.abortConnection()
@@ -97,8 +101,15 @@ class ChatServerProtocol(BoundedLineReceiver):
         """TLS is there."""
         self._greet()
 
+    def _peer(self) -> str:
+        return bucket_of(getattr(self.transport.getPeer(), "host", _ADDRESS_UNKNOWN))
+
     def _greet(self) -> None:
         if self.closing:
+            return
+        if self.factory.proxied and not self.factory.comes_from(self, self._peer()):
+            self.closing = True
+            self.transport.abortConnection()
             return
         self.exporter = exporter_of(self.transport)
         settings = self.factory.limits
@@ -312,6 +323,7 @@ class ChatServerFactory(Factory):
     Args:
         tls: whether connections greet after a TLS handshake.
         registration: who may make an account through this listener.
+        proxied: whether a proxy tells where a connection comes from, in what it says before TLS.
     """
 
     noisy = False
@@ -324,8 +336,10 @@ class ChatServerFactory(Factory):
         *,
         tls: bool,
         registration: Registration,
+        proxied: bool = False,
     ) -> None:
         self.parts = parts
+        self.proxied = proxied
         self.shared = shared
         self.limits = shared.each
         self.clock = clock
@@ -337,8 +351,14 @@ class ChatServerFactory(Factory):
         return ChatServerProtocol(self)
 
     def arrived(self, protocol: ChatServerProtocol) -> bool:
-        """Counts a connection in; False if its address has too many."""
-        return self.shared.arrived(protocol)
+        """Counts a connection in; False if its address, or all together, have too many."""
+        return self.shared.arrived(protocol, self.clock.seconds())
+
+    def comes_from(self, protocol: ChatServerProtocol, address: str) -> bool:
+        """A proxy has told where a connection comes from; False if there are too many from there."""
+        self.shared.left(protocol)
+        protocol.address = address
+        return self.shared.arrived(protocol, self.clock.seconds())
 
     def left(self, protocol: ChatServerProtocol) -> None:
         """Counts a connection out."""
@@ -351,25 +371,86 @@ class ChatServerFactory(Factory):
             self.shared.close_fullest()
 
 
+class Gate(Factory):
+    """Closes a connection as it is accepted where there are as many as may be.
+
+    A protocol gives its file descriptor back a turn of the reactor later, and a flood brings more than there are in
+    one turn. Behind a proxy this cannot be used: Twisted's part that reads what the proxy tells wants a protocol.
+    """
+
+    noisy = False
+
+    def __init__(self, shared: SharedLimits, clock: IReactorTime, inner: Factory) -> None:
+        self._shared = shared
+        self._clock = clock
+        self._inner = inner
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """For Twisted: None closes the socket."""
+        if self._shared.full:
+            self._shared.refuse(self._clock.seconds())
+            return None
+        return self._inner.buildProtocol(addr)
+
+    def doStart(self) -> None:
+        """For Twisted."""
+        self._inner.doStart()
+
+    def doStop(self) -> None:
+        """For Twisted."""
+        self._inner.doStop()
+
+
 class SharedLimits:
     """What the connections of all listeners share.
 
     Attributes:
+        most: how many connections may be there at a time.
+        refused: how many were closed as they came, since the start.
+        queued: bytes that wait in all send queues.
         turn: at whose end they write.
     """
 
-    def __init__(self, each: ConnectionLimits, clock: IReactorTime) -> None:
+    log = Logger()
+
+    def __init__(self, each: ConnectionLimits, clock: IReactorTime, most: int = sys.maxsize) -> None:
         self.each = each
         self.turn = Turn(clock)
+        self.most = most
         self.connections: dict[ChatServerProtocol, None] = {}
+        self.refused = 0
         self.queued = 0
         self._by_address: dict[str, int] = {}
+        self._logged_refused = 0  # of those `refused`, how many the log tells of
+        self._logged_when = -math.inf
 
-    def arrived(self, protocol: ChatServerProtocol) -> bool:
-        """Counts a connection in; False if its address has too many. This machine's own may have any number."""
+    @property
+    def full(self) -> bool:
+        """Whether one more connection would be too many."""
+        return len(self.connections) >= self.most
+
+    def refuse(self, now: float) -> None:
+        """A connection was closed as it came; the log tells of that at most once a minute."""
+        self.refused += 1
+        if now - self._logged_when >= _REFUSED_EVERY:
+            self.log.warn(
+                "{count} connections refused: {here} are here, and {most} may be, {each} from one address.",
+                count=self.refused - self._logged_refused,
+                here=len(self.connections),
+                most=self.most,
+                each=self.each.connections_per_address,
+            )
+            self._logged_refused, self._logged_when = self.refused, now
+
+    def arrived(self, protocol: ChatServerProtocol, now: float) -> bool:
+        """Counts a connection in; False if there are too many, of all or of its address.
+
+        This machine's own may be any number of all.
+        """
         count = self._by_address.get(protocol.address, 0)
         free = is_loopback(protocol.address) or protocol.address == _ADDRESS_UNKNOWN
-        if count >= self.each.connections_per_address and not free:
+        if self.full or (count >= self.each.connections_per_address and not free):
+            self.refuse(now)
             return False
         self._by_address[protocol.address] = count + 1
         self.connections[protocol] = None

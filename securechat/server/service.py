@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -40,9 +42,10 @@ from securechat.private_files import write_private
 from securechat.server import files
 from securechat.server.admin import AdminCommands, AdminFactory
 from securechat.server.checks import Admission, PasswordChecks
-from securechat.server.protocol import ChatServerFactory, ConnectionLimits, SharedLimits
+from securechat.server.protocol import ChatServerFactory, ConnectionLimits, Gate, SharedLimits
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
 from securechat.server.settings import DataDir, Settings, is_endpoint
+from securechat.server.status import Status
 from securechat.storage.sqlite import SQLiteStore
 from securechat.wire import limits
 from securechat.wire import messages as m
@@ -52,6 +55,7 @@ _ANSWER_SECONDS: Final = 0.5 * limits.DRAIN_SECONDS  # for requests under way
 _LEAVE_SECONDS: Final = 0.3 * limits.DRAIN_SECONDS  # for peers to take the bye and close
 _BACKLOG: Final = 1024  # connections that wait to be accepted: after a restart a full room comes back at once
 _MAX_SOCKET_PATH: Final = 100  # bytes; the kernel's limit is 108
+_OWN_FILES: Final = 32  # file descriptors for the database, listeners, logs and the operator; half of them in use
 
 
 def default_data_dir() -> Path:
@@ -109,6 +113,7 @@ class ChatServerService(Service):
 
     def _start(self) -> None:
         settings = self._settings.checked()
+        self._shared.most = self._connections_allowed(settings.max_connections)
         self._lock = files.prepare(self._data)
         identity = files.server_identity(self._data)
         kek = files.at_rest_keys(self._data, settings.key_file, os.environ)
@@ -144,10 +149,27 @@ class ChatServerService(Service):
         if settings.insecure_loopback:
             self._listen(settings.insecure_loopback, parts, tls=False)
         line = self._connect_line(identity)
-        self._open_admin(store, line)
+        self._open_admin(store, line, Status(self._reactor, self._shared, parts.logins, parts.broker))
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         self._announce(line)
+
+    def _connections_allowed(self, wanted: int) -> int:
+        """How many connections there may be, 0 being all that the limit of open files allows; raises that limit."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):  # a kernel that takes less than it calls its limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - _OWN_FILES)
+        if wanted > allowed:
+            self.log.warn(
+                "max_connections = {wanted} needs {more} more open files than this process may have (LimitNOFILE in"
+                " systemd, ulimit -n): it is {allowed}.",
+                wanted=wanted,
+                more=wanted - allowed,
+                allowed=allowed,
+            )
+        return min(wanted or allowed, allowed)
 
     def _load_tls(self, settings: Settings) -> ServerTLS:
         key, chain = settings.tls_key, settings.tls_chain
@@ -166,11 +188,16 @@ class ChatServerService(Service):
         registration = Registration(self._settings.registration)
         if local and registration is Registration.INVITE:
             registration = Registration.OPEN
-        factory: Any = ChatServerFactory(parts, self._shared, self._reactor, tls=tls, registration=registration)
+        proxied = listener.startswith("haproxy:")
+        factory: Any = ChatServerFactory(
+            parts, self._shared, self._reactor, tls=tls, registration=registration, proxied=proxied
+        )
         if tls:
             assert self._tls is not None
             factory = TLSMemoryBIOFactory(self._tls, False, factory, self._reactor)
             factory.noisy = False
+        if not proxied:
+            factory = Gate(self._shared, self._reactor, factory)
         self._ports.append(_bound(endpoint.listen(factory), listener))
 
     def _endpoint(self, listener: str) -> tuple[IStreamServerEndpoint, bool]:
@@ -200,13 +227,13 @@ class ChatServerService(Service):
             )
         return ConnectLine(host, port, identity.srv)
 
-    def _open_admin(self, store: SQLiteStore, line: ConnectLine) -> None:
+    def _open_admin(self, store: SQLiteStore, line: ConnectLine, status: Status) -> None:
         path = self._data.admin_socket
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             self.log.warn("The path {path} is too long for a socket: securechat admin is off.", path=str(path))
             return
         path.unlink(missing_ok=True)  # ours: the lock on the directory is held
-        commands = AdminCommands(store, line, secrets.token_bytes, time.time)
+        commands = AdminCommands(store, line, secrets.token_bytes, time.time, status.figures)
         endpoint = UNIXServerEndpoint(self._reactor, str(path), mode=0o600)
         self._ports.append(_bound(endpoint.listen(AdminFactory(self._reactor, commands)), str(path)))
 

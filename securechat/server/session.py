@@ -129,6 +129,9 @@ class Logins:
         else:
             self._by_user.pop(session.user, None)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._by_user.values()))
+
     def _others(self, session: ServerSession) -> tuple[ServerSession, ...]:
         return tuple(other for other in self._by_user.get(session.user, ()) if other is not session)
 

@@ -41,6 +41,7 @@ class Settings:
     logins_per_account: int = limits.LOGINS_PER_ACCOUNT
     logins_per_address: int = limits.LOGINS_PER_ADDRESS
     connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS
+    max_connections: int = 0
     room_members: int = limits.MAX_MEMBERS
     rooms_per_user: int = limits.MAX_ROOMS
 
@@ -94,6 +95,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "logins_per_account": _between(1, 1e9),
     "logins_per_address": _between(1, 1e9),
     "connections_per_address": _between(1, 1e9),
+    "max_connections": _between(0, 1e9),
     "room_members": _between(2, limits.MAX_MEMBERS),
     "rooms_per_user": _between(1, 100_000),
 }

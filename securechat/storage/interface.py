@@ -272,7 +272,10 @@ class ChatStore(Protocol):
     # --- accounts ---------------------------------------------------------------------------------------------------
 
     async def account(self, user: str) -> Account | None:
-        """The account of that name."""
+        """The account of that name. It takes as long where there is none."""
+
+    async def salt(self, user: str) -> bytes | None:
+        """The salt of that account; no more is read, so that the time does not tell whether there is one."""
 
     async def register(self, account: NewAccount, *, invite_hash: bytes | None, now: int) -> None:
         """Makes an account; with `invite_hash`, uses up one place of that invitation in the same step.

@@ -178,6 +178,9 @@ class SQLiteStore(ChatStore):
     async def account(self, user: str) -> Account | None:
         return await self._reads.submit(accounts.account, user, self._max_past)
 
+    async def salt(self, user: str) -> bytes | None:
+        return await self._reads.submit(accounts.salt, user)
+
     async def register(self, account: NewAccount, *, invite_hash: bytes | None, now: int) -> None:
         await self._writes.submit(accounts.register, self._at_rest, account, invite_hash, now)
 

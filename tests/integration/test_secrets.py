@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ from securechat.crypto.atrest import KeyEncryptionKeys, RowSealer
 from securechat.crypto.backup import open_backup
 from securechat.crypto.keystore import Keystore
 from securechat.storage.queries.sealing import place
-from tests.integration.harness import Daemon, IntegrationTestCase, PlainClient, stretched
+from tests.integration.harness import PATIENCE, Daemon, IntegrationTestCase, PlainClient, stretched
 
 PASSWORD = "canary-password-4711"
 NEW_PASSWORD = "another-canary-0815"
@@ -112,6 +114,32 @@ class SecretsTests(IntegrationTestCase):
         where = [name for name, chunk in memory_of(self.server.process.pid) if PUBLIC.encode() in chunk]
         self.assertNotEqual([], where, "the search does not find what is there")
         self.assertEqual([], found_in(memory_of(self.server.process.pid), self.secrets))
+
+    def test_process(self) -> None:
+        """No secret, nor a key of the server's own, is in what `ps` shows of the daemon: command line, environment."""
+        own = {name: (self.server.data / name).read_bytes().strip() for name in ("server.key", "atrest.key")}
+        process = Path(f"/proc/{self.server.process.pid}")
+        if not process.exists():
+            raise SkipTest("there is no /proc here")
+        shown = [(name, (process / name).read_bytes()) for name in ("cmdline", "environ")]
+        self.assertIn(str(self.server.data).encode(), shown[0][1], "the search does not find what is there")
+        self.assertEqual([], found_in(shown, self.secrets | self.tokens | own))
+
+    def test_core(self) -> None:
+        """Nor is any in what a core dump would be."""
+        dumper = shutil.which("gcore")
+        if dumper is None:
+            raise SkipTest("gcore is not installed (it comes with gdb)")
+        pid = self.server.process.pid
+        dumped = subprocess.run(
+            [dumper, "-o", str(self.directory / "core"), str(pid)], capture_output=True, timeout=PATIENCE, check=False
+        )
+        core = self.directory / f"core.{pid}"
+        if not core.exists():
+            raise SkipTest(f"no core dump can be made here: {dumped.stderr.decode()[-200:]}")
+        content = core.read_bytes()
+        self.assertIn(PUBLIC.encode(), content, "the search does not find what is there")
+        self.assertEqual([], found_in([("the core dump", content)], self.secrets))
 
     def test_files(self) -> None:
         """No secret is in the database, its WAL, the log or any other file: running, killed, and stopped."""

@@ -16,6 +16,7 @@ from securechat.server.admin import AdminCommands, AdminFactory
 from tests.doubles import SRV, START, SteadyRandom, StoreCase
 
 LINE = ConnectLine("chat.example.org", 99, SRV)
+FIGURES = {"connections": 3, "queued": 0}
 
 
 class AdminCase(StoreCase):
@@ -24,7 +25,7 @@ class AdminCase(StoreCase):
     def setUp(self) -> None:
         super().setUp()
         self.reactor.advance(START)
-        commands = AdminCommands(self.store, LINE, SteadyRandom(), self.reactor.seconds)
+        commands = AdminCommands(self.store, LINE, SteadyRandom(), self.reactor.seconds, lambda: FIGURES)
         self.transport = StringTransport()
         self.protocol = AdminFactory(self.reactor, commands).buildProtocol(None)
         self.protocol.makeConnection(self.transport)
@@ -99,6 +100,14 @@ class InviteTests(AdminCase):
         _, code = self.invite()
         content = b"".join(path.read_bytes() for path in self.path.parent.glob(f"{self.path.name}*"))
         self.assertNotIn(code.encode(), content)
+
+
+class StatusTests(AdminCase):
+    """Tests for the daemon's figures."""
+
+    def test_figures(self) -> None:
+        """They are told as they are."""
+        self.assertEqual({"status": "ok", "figures": FIGURES}, self.ask({"cmd": "status"}))
 
 
 class RequestTests(AdminCase):

@@ -114,6 +114,18 @@ class EverySplitTests(FragmentCase):
         for cut in range(len(session) + 1):
             self.assertEqual(said, self.once_more(session[:cut], session[cut:]), cut)
 
+    def test_every_two_splits(self) -> None:
+        """Cut in three anywhere in its first 80 bytes, the session is the same."""
+        session = codec.encode(m.Ping(id=1)) + b'{"id":2,"cmd":"online","room":"#"}\r\n{"cmd":"?"}\nno JSON\n'
+        self.server()
+        said = self.once_more(session)
+        self.assertEqual(1 + 4 + 1, said.count(b"\n"))
+        last = min(80, len(session))
+        for first in range(last):
+            for second in range(first, last + 1):
+                pieces = session[:first], session[first:second], session[second:]
+                self.assertEqual(said, self.once_more(*pieces), (first, second))
+
     def once_more(self, *pieces: bytes) -> bytes:
         """The same session on a new connection, with the same chance."""
         self.parts = self.make_parts()

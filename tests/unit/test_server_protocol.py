@@ -12,7 +12,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from securechat.errors import EMPTY_LINE, LINE_TOO_LONG
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.protocol import ChatServerFactory, ConnectionLimits
+from securechat.server.session import Registration
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
 from tests.doubles import Caller, ServerCase
@@ -513,6 +514,21 @@ class SharedLimitsTests(LineCase):
         self.call()
         self.call(factory=self.listener())
         self.assertTrue(self.call(factory=self.listener(tls=True)).transport.disconnected)
+
+    def test_through_a_proxy(self) -> None:
+        """Before a proxy has told where a connection comes from it counts for nobody, and then for whom it told."""
+        self.factory = ChatServerFactory(
+            self.parts, self.shared, self.reactor, tls=True, registration=Registration.OPEN, proxied=True
+        )
+        callers = [self.call() for _ in range(3)]
+        self.assertEqual([False] * 3, [caller.transport.disconnected for caller in callers])
+        for caller in callers:
+            caller.protocol.handshakeCompleted()
+        self.assertEqual([False, False, True], [caller.transport.disconnected for caller in callers])
+        self.assertEqual({"192.0.2.1": 2}, self.shared._by_address)
+        for caller in callers:
+            caller.lose()
+        self.assertEqual(({}, {}), (self.shared.connections, self.shared._by_address))
 
     def test_without_an_address(self) -> None:
         """A Unix socket's peers have none, and no limit."""

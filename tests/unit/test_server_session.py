@@ -192,7 +192,7 @@ class FaultTests(SessionCase):
         async def broken(*_: object) -> None:
             raise ZeroDivisionError("the insides")
 
-        self.patch(type(self.store), "account", broken)
+        self.patch(type(self.store), "salt", broken)
         session, peer = self.session()
         reply = self.answer(session, peer, m.Prelogin(id=7, user="alice"))
         self.assertEqual(m.Failed(id=7, code="internal", msg=CODES["internal"].text), reply)

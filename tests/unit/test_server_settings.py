@@ -124,6 +124,8 @@ class CheckTests(SynchronousTestCase):
             "connections_per_address": (1, 1e9, 1), "messages_per_second": (0.1, 1e9, 0.01),
             "message_burst": (1, 1e9, 0.5),
         }  # fmt: skip
+        self.refuse("between", max_connections=-1)
+        Settings(max_connections=0).checked()
         for name, (least, most, step) in ranges.items():
             for good in (least, most):
                 Settings(**{name: good}).checked()

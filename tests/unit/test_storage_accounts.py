@@ -24,10 +24,12 @@ class RegisterTests(StoreCase):
         expected = Account("alice", new.password_hash, new.salt, False, new.ik, 1, new.keys, 1)
         self.assertEqual(expected, self.do(self.store.account("alice")))
         self.assertEqual(new.backup, self.do(self.store.backup("alice")))
+        self.assertEqual(new.salt, self.do(self.store.salt("alice")))
 
     def test_unknown(self) -> None:
-        """A user who does not exist has no account and no backup."""
+        """A user who does not exist has no account, no salt and no backup."""
         self.assertIsNone(self.do(self.store.account("alice")))
+        self.assertIsNone(self.do(self.store.salt("alice")))
         self.assertIsNone(self.do(self.store.backup("alice")))
 
     def test_name_taken(self) -> None:

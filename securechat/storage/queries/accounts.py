@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
-from securechat.crypto.identity import SignedBundle
+from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.errors import BAD_KEYS, DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
 from securechat.storage.queries import devices, sessions
 from securechat.storage.queries.common import Cursor, account_id, marks
 from securechat.storage.queries.sealing import AtRest, place
+
+# Read where there is no such account: the time must not tell.
+_NOBODYS_KEYS: Final = SignedBundle(bytes(800), bytes(64), (SignedCertificate(bytes(400), bytes(64), bytes(64)),))
+_NOBODY: Final = ("", b"", 0, b"", 0, msgspec.msgpack.encode(_NOBODYS_KEYS), 0)
 
 
 def account(cursor: Cursor, user: str, max_past: int) -> Account | None:
@@ -23,10 +28,8 @@ def account(cursor: Cursor, user: str, max_past: int) -> Account | None:
         (user,),
     )
     row = cursor.fetchone()
-    if row is None:
-        return None
-    password_hash, salt, suspended, ik, version, keys, backup_version = row
-    return Account(
+    password_hash, salt, suspended, ik, version, keys, backup_version = row or _NOBODY
+    found = Account(
         user=user,
         password_hash=password_hash,
         salt=salt,
@@ -36,6 +39,14 @@ def account(cursor: Cursor, user: str, max_past: int) -> Account | None:
         keys=_with_past(cursor, [user], {user: keys}, max_past)[user],
         backup_version=backup_version,
     )
+    return found if row else None
+
+
+def salt(cursor: Cursor, user: str) -> bytes | None:
+    """See `ChatStore.salt`."""
+    cursor.execute("SELECT salt FROM account WHERE name = ?", (user,))
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def register(cursor: Cursor, at_rest: AtRest, new: NewAccount, invite_hash: bytes | None, now: int) -> None:
