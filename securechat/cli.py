@@ -20,6 +20,7 @@ examples:
   securechat 'securechat://HOST:PORT/#id=…'  the line its operator or an invitation gives you
   printf '/login alice PASSWORD\\n/join general\\n/send Hello\\n/exit\\n' | securechat --plain
   securechat admin invite                    a line that lets one friend in (on the server's machine)
+  securechat admin --help                    what else a server's operator can do
   securechat demo                            a server and two clients, to look at
 
 exit status: 0 done; 1 what was typed cannot be done; 2 wrong usage; 3 network or server; 4 an identity changed or is
@@ -93,22 +94,7 @@ def _log_nothing_but_faults(event: dict[str, Any]) -> None:
 def _admin(arguments: Sequence[str]) -> int:
     from securechat import admin
 
-    parser = argparse.ArgumentParser(
-        prog="securechat admin", description="Asks the daemon that runs on this machine, through its data directory."
-    )
-    parser.add_argument("--data-dir", metavar="DIR", help="the daemon's data directory, if it is not the usual one")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    invite = commands.add_parser("invite", help="print a connect line that lets somebody in")
-    invite.add_argument("room", nargs="?", default="general", help="the room they are led to [general]")
-    invite.add_argument("--uses", type=int, default=1, help="how many may use it [1]")
-    invite.add_argument("--days", type=float, default=7.0, help="how long it holds [7]")
-    commands.add_parser("status", help="print how many connections there are, and what they use")
-    options = parser.parse_args(arguments)
-    if options.command == "status":
-        print(admin.status(options.data_dir))
-        return Exit.OK
-    print(admin.invite(options.data_dir, room=options.room, uses=options.uses, days=options.days))
-    return Exit.OK
+    return admin.run(arguments)
 
 
 def _demo(arguments: Sequence[str]) -> int:

@@ -140,6 +140,11 @@ CTR_BEHIND: Final = Code(
     "This device has sent more here than it knows: its next message has number {expected}. The proof comes along.",
     stored_nothing=True,
 )
+OVER_QUOTA: Final = Code(
+    "over_quota",
+    "{who} the {limit} MB of messages that this server keeps for one. Ask its operator for more room.",
+    stored_nothing=True,
+)
 BAD_HEADER: Final = Code("bad_header", "The signed header does not say what the server knows: {why}.", Exit.UNTRUSTED)
 MID_CONFLICT: Final = Code("mid_conflict", "Another message was stored under this mid. Use a new one.")
 DAMAGED: Final = Code(
@@ -188,6 +193,10 @@ class ProtocolViolation(Refused):
 
 class StartupError(SecureChatError):
     """The daemon or client cannot start; the text says what is wrong and how to mend it."""
+
+
+class BackupFailed(SecureChatError):
+    """A backup could not be made, or is none; the text says why. Nothing is left of it."""
 
 
 class InvalidKey(SecureChatError):

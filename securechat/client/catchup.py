@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 from twisted.internet.defer import Deferred
 
 from securechat.client.lobby import NOT_IN
 from securechat.client.protocol import LinkLost
+from securechat.client.store import CannotKeep
 from securechat.errors import Refused
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 
+_DAY: Final = 24 * 3600 * 1000  # milliseconds
+
+
 class CatchUp:
     """One account's catching up with the server, at the login and whenever the connection is back.
 
     Attributes:
         epoch: of the server's history, as far as it was followed; "" before the first time.
         synced: whether everything that was missed has been shown.
+        followed: until when (milliseconds since 1970) everything new came as it was said; 0: unknown.
     """
 
     def __init__(self, core: ChatCore) -> None:
@@ -31,6 +37,7 @@ class CatchUp:
         self._waiters: list[Deferred[None]] = []
         self.epoch = ""
         self.synced = False
+        self.followed = 0
 
     async def run(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
@@ -75,6 +82,8 @@ class CatchUp:
 
     def end(self) -> None:
         """What was caught up counts no more, nor does what is still to be shown of it."""
+        if self.synced:
+            self._note_time()
         self.synced = False
         self._round += 1
 
@@ -112,7 +121,7 @@ class CatchUp:
         passed_over = known and not lost and not private and seq < state.start[0] == state.first
         if passed_over:  # whether one was out is held against the log, once that is there
             self._core.lobby.passed_over(conversation)
-        elif known and not lost:
+        elif known and not lost and not self.removed(state, seq):
             self._core.lobby.alarm(conversation, "the server goes on at another place than you had come to")
         conversation.restart(*state.start)
         if known and state.reset:
@@ -121,6 +130,30 @@ class CatchUp:
                 conversation.title,
             )
         return passed_over
+
+    def _note_time(self) -> None:
+        """Takes note of until when this client was there: what came before that is not missing."""
+        self.followed = self._core.now_ms()
+        self._core.own_task(self._keep_time(), "taking note of the time")
+
+    async def _keep_time(self) -> None:
+        with contextlib.suppress(CannotKeep):  # then an earlier time counts, at the next start
+            await self._core.keep([("meta", "followed", self.followed)], [])
+
+    def removed(self, state: m.ConversationState, seq: int) -> bool:
+        """Whether messages behind number `seq` are gone because they were too old; then that is said.
+
+        A server could drop any and say so. But what came while this client was away is no older than that is ago.
+        """
+        trimmed, days = state.trimmed, state.kept or 1
+        if not seq < state.start[0] == trimmed or self._core.now_ms() - self.followed < days * _DAY:
+            return False
+        kept = f": it keeps them for {state.kept} day{'s' if state.kept > 1 else ''}" if state.kept else ""
+        conversation = self._core.conversations.ensure(state.room, None, state.id)
+        which = f"Message {trimmed} was" if trimmed == seq + 1 else f"Messages {seq + 1} to {trimmed} were"
+        self._core.notice(f"{which} removed by the server before you read them{kept}.", conversation.title)
+        self._core.lobby.passed_over(conversation)
+        return True
 
     def check_entry(self, room: str, *, passed_over: bool) -> None:
         """Takes note of where one entered; an alarm if messages were `passed_over` and the log shows no new entry."""
@@ -179,6 +212,7 @@ class CatchUp:
             if present != self._round:
                 return  # the connection it came over is gone
             self.synced = True
+            self._note_time()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)

@@ -85,8 +85,12 @@ class Conversation:
         self.reader.transcript = Transcript(seq, th)
 
     def lacks_newest(self, seen: int, pages: Sequence[m.HistoryOk]) -> bool:
-        """Whether pages of its newest messages end before a message that was shown when they were asked for."""
-        return max((message.seq for page in pages for message in page.messages), default=self.first) < seen
+        """Whether pages of its newest messages end before a message that was shown when they were asked for.
+
+        What the server says it removed as too old is not asked for any more.
+        """
+        gone = max((page.trimmed for page in pages), default=0)
+        return max([self.first, gone, *(message.seq for page in pages for message in page.messages)]) < seen
 
     def readers_known(self) -> tuple[str, ...] | None:
         """Who is in a private room as far as its user was told; None elsewhere: there anybody may come."""

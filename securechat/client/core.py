@@ -398,7 +398,7 @@ class ChatCore:
             return
         if not self._said_down:
             self._said_down = True
-            self.notice(f"The connection is lost: {why}. It is tried again; what you type is kept.")
+            self.notice(f"The connection is lost: {why.removesuffix('.')}. It is tried again; what you type is kept.")
         self._tell_status(f"offline, next try in {wait:.0f} s" if wait else "connecting")
 
     # --- account ----------------------------------------------------------------------------------------------------
@@ -439,6 +439,7 @@ class ChatCore:
         self.outbox.restore(waiting)
         self.inbox = Inbox(self, self.run, account.keys.by_kid())
         self.catchup.epoch = str(records.get("meta", {}).get("epoch", ""))
+        self.catchup.followed = int(records.get("meta", {}).get("followed", 0))
         self.people.meet_self(account.own, fresh=account.fresh)
         self.conversations = Conversations(records.get("name", {}), account.user)
         chains, logs = _by_conversation(records, "chain"), _by_conversation(records, "log")

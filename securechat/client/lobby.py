@@ -173,7 +173,7 @@ class Lobby:
             room_found = await self._take_up_room(found, state.start, state.first)
             room_found.read = state.read
             lost = state.reset and state.last < place[0] >= state.start[0]  # after a restore, as catching up has it
-            if not anew and state.start != place and not lost:
+            if not anew and state.start != place and not lost and not self._core.catchup.removed(state, place[0]):
                 self.alarm(room_found, "the server passed over messages, as if you had been out of the room meanwhile")
             entered = next((one.event for one in reversed(found.events) if one.event.by == self._core.user), None)
             if self._core.inbox is not None and entered is not None and anew:
@@ -355,7 +355,9 @@ class Lobby:
             if conversation.cursor != seq:
                 continue  # more was shown meanwhile
             if not page.messages:
-                if not conversation.first:  # nothing of it is left
+                if page.start is not UNSET:  # all were removed as too old
+                    conversation.restart(*page.start)
+                elif not conversation.first:  # nothing of it is left
                     conversation.restart(0, transcript_start(conversation.id))
                 return
             if len(page.messages) != 1 or page.start is UNSET or page.messages[0].seq != page.start[0] + 1:

@@ -18,6 +18,8 @@ KEY_FILE_HEADER: Final = (
     "# SecureChat at-rest key. Newest first. Whoever has this and the database reads what the server can read."
 )
 
+_OTHER_KEY: Final = "The at-rest key does not open this database. Start with the one made with it (--key-file FILE)."
+
 
 def new_key_file() -> str:
     """The contents of a fresh key file."""
@@ -50,14 +52,19 @@ class KeyEncryptionKeys:
         """A fresh data key, wrapped."""
         return self._fernet.encrypt_at_time(Fernet.generate_key(), 0)
 
+    def wrap_again(self, wrapped: bytes) -> bytes:
+        """A wrapped data key, wrapped by the first of these keys. Raises StartupError: none of them opens it."""
+        try:
+            return self._fernet.encrypt_at_time(self._fernet.decrypt(wrapped), 0)
+        except InvalidToken:
+            raise StartupError(_OTHER_KEY) from None
+
     def unwrap(self, wrapped: bytes) -> Fernet:
         """A data key. Raises StartupError: the database was made with another key file."""
         try:
             return Fernet(self._fernet.decrypt(wrapped))
         except InvalidToken:
-            raise StartupError(
-                "The at-rest key does not open this database. Start with the one made with it (--key-file FILE)."
-            ) from None
+            raise StartupError(_OTHER_KEY) from None
 
 
 class RowSealer:
@@ -65,23 +72,31 @@ class RowSealer:
 
     Args:
         deks: data keys by id.
-        newest: the id under which new rows are sealed.
+        newest: the id under which new rows are sealed; where it changes, it does so in the writer's thread.
     """
 
     def __init__(self, deks: Mapping[int, Fernet], newest: int) -> None:
-        self._deks = deks
+        self._deks = dict(deks)
         self.newest = newest
 
     def __repr__(self) -> str:
         return "<RowSealer>"
 
+    def know(self, dek_id: int, dek: Fernet) -> None:
+        """One more data key, which opens from now on. None is ever forgotten: somebody may be reading an older row."""
+        self._deks[dek_id] = dek
+
     def seal(self, place: bytes, body: bytes) -> bytes:
-        """A row's token.
+        """A row's token, under the newest data key.
 
         Args:
             place: one line that says what and where this row is: table, and every column used to find or order it.
         """
-        return self._deks[self.newest].encrypt_at_time(place + b"\n" + body, 0)
+        return self.seal_under(self.newest, place, body)
+
+    def seal_under(self, dek_id: int, place: bytes, body: bytes) -> bytes:
+        """The same, under a certain data key."""
+        return self._deks[dek_id].encrypt_at_time(place + b"\n" + body, 0)
 
     def open(self, dek_id: int, place: bytes, token: bytes) -> bytes:
         """A row's body. Raises AtRestMismatch: another row's token, an altered one, or a data key that is gone."""

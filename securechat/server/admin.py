@@ -1,10 +1,13 @@
-"""The operator's door: a Unix socket in the data directory that only its owner can open; one JSON object a line."""
+"""The operator's door: a Unix socket in the data directory that only its owner can open; one JSON object a line.
+
+A request is answered by one line with a `status`: ``ok`` with what was asked for, or ``error`` with a `msg` for people
+and the `exit` status that a command should end with. What takes long says how far it is in lines before that one, with
+the status ``progress``.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -12,74 +15,16 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from securechat.crypto.primitives import b64url
-from securechat.errors import SecureChatError
-from securechat.link import BoundedLineReceiver, ConnectLine
-from securechat.storage.interface import ChatStore
-from securechat.wire.names import NAME_PATTERN
+from securechat.errors import NO_SUCH_ROOM, Exit, Refused, SecureChatError
+from securechat.link import BoundedLineReceiver
+from securechat.server.operations import COMMANDS, AnyCommand, Operations
 
-INVITE_BYTES: Final = 16
-DAY: Final = 86_400  # seconds
 _MAX_LINE: Final = 4096
+_TELL_EVERY: Final = 0.1  # seconds between two words on the progress
 
 
-class Invite(msgspec.Struct, tag_field="cmd", tag="invite", frozen=True):
-    """Asks for an invitation into a room: for `uses` newcomers, for `expires` seconds."""
-
-    room: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)] = "general"
-    uses: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
-    expires: Annotated[int, msgspec.Meta(ge=60, le=366 * DAY)] = 7 * DAY
-
-
-class StatusRequest(msgspec.Struct, tag_field="cmd", tag="status", frozen=True):
-    """Asks for the daemon's figures."""
-
-
-class AdminCommands:
-    """What the operator may ask of the running daemon.
-
-    Args:
-        connect_line: the server's own, to put invites on.
-        random: bytes nobody can guess.
-        now: seconds since 1970.
-        figures: what `status` tells.
-    """
-
-    def __init__(
-        self,
-        store: ChatStore,
-        connect_line: ConnectLine,
-        random: Callable[[int], bytes],
-        now: Callable[[], float],
-        figures: Callable[[], dict[str, int]],
-    ) -> None:
-        self._store = store
-        self._connect_line = connect_line
-        self._random = random
-        self._now = now
-        self._figures = figures
-
-    async def answer(self, line: bytes) -> dict[str, Any]:
-        """Answers one request: ``{"status": "ok", …}``, or ``{"status": "error", "msg"}``."""
-        try:
-            request = msgspec.json.decode(line, type=Invite | StatusRequest)
-            if isinstance(request, StatusRequest):
-                return {"status": "ok", "figures": self._figures()}
-            return {"status": "ok", "line": str(await self._invite(request))}
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SecureChatError) as error:
-            return {"status": "error", "msg": str(error)}
-
-    async def _invite(self, request: Invite) -> ConnectLine:
-        code = b64url(self._random(INVITE_BYTES))
-        now = int(self._now() * 1000)
-        await self._store.add_invite(
-            hashlib.sha256(code.encode("ascii")).digest(),
-            uses=request.uses,
-            expires=now + request.expires * 1000,
-            now=now,
-        )
-        base = self._connect_line
-        return ConnectLine(base.host, base.port, base.id, code, request.room, base.tls)
+class OperatorGone(SecureChatError):
+    """Nobody waits any more for what was asked: what only reads stops."""
 
 
 class AdminProtocol(BoundedLineReceiver):
@@ -87,14 +32,42 @@ class AdminProtocol(BoundedLineReceiver):
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, commands: AdminCommands) -> None:
+    def __init__(self, clock: IReactorTime, operations: Operations) -> None:
         super().__init__(clock, _MAX_LINE)
-        self._commands = commands
+        self._clock = clock
+        self._operations = operations
+        self._told = 0.0
 
     def lineReceived(self, line: bytes) -> None:
         """One request."""
-        answering = Deferred.fromCoroutine(self._commands.answer(line))
-        answering.addCallbacks(self._reply, self._failed)
+        Deferred.fromCoroutine(self._answer(line)).addErrback(self._failed)
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            request = msgspec.json.decode(line, type=AnyCommand)
+            answer = await COMMANDS[type(request)](self._operations, request, self._tell)
+        except Refused as refusal:
+            self._refuse(_words(refusal), refusal.code.exit)
+        except OperatorGone:
+            return
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            self._refuse(str(error), Exit.USAGE)
+        except SecureChatError as error:
+            self._refuse(str(error), getattr(error, "exit", Exit.FIXABLE))
+        else:
+            self._reply({"status": "ok"} | answer)
+
+    def _tell(self, what: str, done: int, of: int) -> None:
+        """Says how far a command is. Raises OperatorGone."""
+        if self.transport is None or not self.transport.connected:
+            raise OperatorGone("nobody waits for it")
+        now = self._clock.seconds()
+        if now - self._told >= _TELL_EVERY or done in (0, of):
+            self._told = now
+            self._reply({"status": "progress", "what": what, "done": done, "of": of})
+
+    def _refuse(self, msg: str, status: Exit) -> None:
+        self._reply({"status": "error", "msg": msg, "exit": int(status)})
 
     def _reply(self, answer: dict[str, Any]) -> None:
         if self.transport is not None:
@@ -102,7 +75,14 @@ class AdminProtocol(BoundedLineReceiver):
 
     def _failed(self, failure: Any) -> None:
         self.log.failure("an admin command failed", failure=failure)
-        self._reply({"status": "error", "msg": "The daemon made a mistake and logged it."})
+        self._refuse("The daemon made a mistake and logged it.", Exit.NETWORK)
+
+
+def _words(refusal: Refused) -> str:
+    """What a refusal says to an operator, who joins no rooms."""
+    if refusal.code is NO_SUCH_ROOM:
+        return f"There is no room {refusal.data['room']} here. securechat admin room list shows them all."
+    return str(refusal)
 
 
 class AdminFactory(Factory):
@@ -110,10 +90,10 @@ class AdminFactory(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, commands: AdminCommands) -> None:
+    def __init__(self, clock: IReactorTime, operations: Operations) -> None:
         self._clock = clock
-        self._commands = commands
+        self._operations = operations
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """For Twisted."""
-        return AdminProtocol(self._clock, self._commands)
+        return AdminProtocol(self._clock, self._operations)

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from securechat import __version__
 from securechat.chat.broker import RoomBroker
 from securechat.crypto.passwords import PasswordHasher
-from securechat.errors import StartupError
+from securechat.errors import Refused, StartupError
 from securechat.link import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -40,11 +40,12 @@ from securechat.link import (
 )
 from securechat.private_files import write_private
 from securechat.server import files
-from securechat.server.admin import AdminCommands, AdminFactory
+from securechat.server.admin import AdminFactory
 from securechat.server.checks import Admission, PasswordChecks
+from securechat.server.operations import Operations
 from securechat.server.protocol import ChatServerFactory, ConnectionLimits, Gate, SharedLimits
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
-from securechat.server.settings import DataDir, Settings, is_endpoint
+from securechat.server.settings import MEGABYTE, DataDir, Settings, is_endpoint
 from securechat.server.status import Status
 from securechat.storage.sqlite import SQLiteStore
 from securechat.wire import limits
@@ -54,6 +55,7 @@ _DRAIN_STEP: Final = 0.02  # seconds between looks at what is still under way
 _ANSWER_SECONDS: Final = 0.5 * limits.DRAIN_SECONDS  # for requests under way
 _LEAVE_SECONDS: Final = 0.3 * limits.DRAIN_SECONDS  # for peers to take the bye and close
 _BACKLOG: Final = 1024  # connections that wait to be accepted: after a restart a full room comes back at once
+_TIDY_EVERY: Final = 3600.0  # seconds between two looks at what is too old
 _MAX_SOCKET_PATH: Final = 100  # bytes; the kernel's limit is 108
 _OWN_FILES: Final = 32  # file descriptors for the database, listeners, logs and the operator; half of them in use
 
@@ -86,6 +88,8 @@ class ChatServerService(Service):
         self._store: SQLiteStore | None = None
         self._passwords: PasswordChecks | None = None
         self._tls: ServerTLS | None = None
+        self._tidying = LoopingCall(self._tidy)
+        self._tidying.clock = reactor
         self._shared = SharedLimits(
             ConnectionLimits(
                 messages_per_second=settings.messages_per_second,
@@ -126,6 +130,9 @@ class ChatServerService(Service):
             max_members=settings.room_members,
             max_rooms=settings.rooms_per_user,
             max_past=limits.MAX_PAST,
+            room_quota=settings.quota_room_mb * MEGABYTE,
+            user_quota=settings.quota_user_mb * MEGABYTE,
+            retention=settings.retention_days,
         )
         store.open()
         threads = max(1, (os.cpu_count() or 1) - 1)
@@ -149,7 +156,8 @@ class ChatServerService(Service):
         if settings.insecure_loopback:
             self._listen(settings.insecure_loopback, parts, tls=False)
         line = self._connect_line(identity)
-        self._open_admin(store, line, Status(self._reactor, self._shared, parts.logins, parts.broker))
+        self._open_admin(store, parts, line)
+        self._tidying.start(_TIDY_EVERY).addErrback(lambda failure: self.log.failure("tidying stopped", failure))
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         self._announce(line)
@@ -227,15 +235,28 @@ class ChatServerService(Service):
             )
         return ConnectLine(host, port, identity.srv)
 
-    def _open_admin(self, store: SQLiteStore, line: ConnectLine, status: Status) -> None:
+    def _open_admin(self, store: SQLiteStore, parts: SessionParts, line: ConnectLine) -> None:
         path = self._data.admin_socket
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             self.log.warn("The path {path} is too long for a socket: securechat admin is off.", path=str(path))
             return
         path.unlink(missing_ok=True)  # ours: the lock on the directory is held
-        commands = AdminCommands(store, line, secrets.token_bytes, time.time, status.figures)
+        operations = Operations(
+            store=store,
+            broker=parts.broker,
+            logins=parts.logins,
+            passwords=parts.passwords,
+            connect_line=line,
+            random=secrets.token_bytes,
+            now=time.time,
+            read_keys=lambda: files.at_rest_keys(self._data, self._settings.key_file, os.environ),
+            figures=Status(self._reactor, self._shared, parts.logins, parts.broker).figures,
+            limits={
+                name: getattr(self._settings, name) for name in ("retention_days", "quota_room_mb", "quota_user_mb")
+            },
+        )
         endpoint = UNIXServerEndpoint(self._reactor, str(path), mode=0o600)
-        self._ports.append(_bound(endpoint.listen(AdminFactory(self._reactor, commands)), str(path)))
+        self._ports.append(_bound(endpoint.listen(AdminFactory(self._reactor, operations)), str(path)))
 
     def _announce(self, line: ConnectLine) -> None:
         write_private(self._data.connect_line, f"{line}\n".encode())
@@ -244,6 +265,24 @@ class ChatServerService(Service):
         self.log.info("SecureChat {version} listens on {where}", version=__version__, where=", ".join(addresses))
         self.log.info("Data: {path}", path=str(self._data.path))
         self.log.info("Connect with: securechat '{line}'", line=str(line))
+
+    def _tidy(self) -> Deferred[None]:
+        """Removes messages that are too old, and what is left of deleted rooms, a little at a time."""
+        return Deferred.fromCoroutine(self._tidied())
+
+    async def _tidied(self) -> None:
+        removed = 0
+        try:
+            while self._store is not None and (some := await self._store.trim(now=int(time.time() * 1000))):
+                removed += some
+            while self._store is not None and await self._store.purge():
+                pass
+        except Refused as refusal:  # said by the store; what is left goes the next time
+            self.log.warn("Old messages were not all removed: {error}", error=refusal)
+        if removed:
+            self.log.info(
+                "{removed} messages were removed: they were kept as long as the settings say.", removed=removed
+            )
 
     # --- reload and stop --------------------------------------------------------------------------------------------
 
@@ -267,6 +306,8 @@ class ChatServerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._tidying.running:
+            self._tidying.stop()
         ports, self._ports = self._ports, []
         await DeferredList([_maybe(port.stopListening()) for port in ports], consumeErrors=True)
         bye = m.Bye(reason="shutdown", msg="The server is stopping. Clients reconnect by themselves.", retry_after=2.0)

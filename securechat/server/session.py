@@ -17,6 +17,7 @@ from securechat.crypto.identity import hello_signature, server_id
 from securechat.crypto.primitives import SigningKey, ed25519_public
 from securechat.errors import (
     ALREADY_LOGGED_IN,
+    BAD_SESSION,
     DEVICE_FIRST,
     INTERNAL,
     LOGIN_FIRST,
@@ -113,6 +114,24 @@ class Logins:
 
     def __init__(self) -> None:
         self._by_user: dict[str, tuple[ServerSession, ...]] = {}  # nearly all have one
+        self._shut_out: set[str] = set()
+
+    def shut_out(self, user: str) -> bool:
+        """From now on no connection becomes this user's; False if that was so.
+
+        The database says so too; this is for those who are logging in by what it said a moment ago.
+        """
+        before = len(self._shut_out)
+        self._shut_out.add(user)
+        return len(self._shut_out) > before
+
+    def let_in(self, user: str) -> None:
+        """Ends `shut_out`."""
+        self._shut_out.discard(user)
+
+    def admits(self, user: str) -> bool:
+        """Whether a connection may become this user's."""
+        return user not in self._shut_out
 
     def add(self, session: ServerSession) -> None:
         """A session is logged in; an older one of the same device gives way to it."""
@@ -198,9 +217,11 @@ class ServerSession:
         )
 
     def log_in(self, user: str, device: str | None, token_hash: bytes) -> None:
-        """The connection is this account's from now on, unless it is over already."""
+        """The connection is this account's from now on, unless it is over already. Raises Refused: `bad_session`."""
         if self.gone:
             return
+        if not self.parts.logins.admits(user):
+            raise Refused(BAD_SESSION)
         self.user, self.device, self.token_hash = user, device, token_hash
         self.state = State.NO_DEVICE if device is None else State.READY
         self.parts.logins.add(self)

@@ -14,6 +14,9 @@ from securechat.link import DEFAULT_HOST, DEFAULT_PORT, BadAddress, is_loopback,
 from securechat.server.session import Registration
 from securechat.wire import limits
 
+MAX_RETENTION_DAYS: Final = 36_500
+MAX_QUOTA_MB: Final = 100_000_000
+MEGABYTE: Final = 1_000_000  # bytes, as quotas are given
 _ENDPOINT_KINDS: Final = ("tcp:", "tcp6:", "unix:", "systemd:", "haproxy:")
 
 
@@ -44,6 +47,9 @@ class Settings:
     max_connections: int = 0
     room_members: int = limits.MAX_MEMBERS
     rooms_per_user: int = limits.MAX_ROOMS
+    retention_days: int = 0
+    quota_room_mb: int = 0
+    quota_user_mb: int = 0
 
     def checked(self) -> Settings:
         """These settings. Raises StartupError, naming the first that cannot be."""
@@ -98,6 +104,9 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "max_connections": _between(0, 1e9),
     "room_members": _between(2, limits.MAX_MEMBERS),
     "rooms_per_user": _between(1, 100_000),
+    "retention_days": _between(0, MAX_RETENTION_DAYS),
+    "quota_room_mb": _between(0, MAX_QUOTA_MB),
+    "quota_user_mb": _between(0, MAX_QUOTA_MB),
 }
 _NAMES: Final = {setting.name: setting for setting in fields(Settings)}
 _TYPES: Final = {name: type(getattr(Settings(), name)) for name in _NAMES}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
@@ -14,6 +13,7 @@ from securechat.crypto.envelope import (
     AnyHeader,
     ChainHeader,
     bind_of,
+    body_hash,
     message_id,
     parse_chain_header,
     parse_header,
@@ -99,7 +99,7 @@ def _new_message(
         shared=shared,
         kids=package.kids,
         wrapped=package.encrypted_keys,
-        body_hash=_body_hash(shared, package.kids, package.encrypted_keys),
+        body_hash=body_hash(shared, package.kids, package.encrypted_keys),
         ts=session.now_ms(),
     )
 
@@ -132,15 +132,6 @@ def _with_proof(refusal: Refused, message: NewMessage) -> Refused:
         return refusal
     line = _encode_row(proof, message.sender, message.peer)
     return Refused(refusal.code, **{**refusal.data, "proof": codec.decode_event(line)})
-
-
-def _body_hash(shared: bytes, kids: Mapping[str, str], wrapped: Mapping[str, bytes]) -> bytes:
-    """Tells a resend, whose bytes are the same, from another message under the same mid."""
-    body = hashlib.sha256(shared)
-    for user in sorted(wrapped):
-        body.update(b"%b %b " % (user.encode(), kids[user].encode()))
-        body.update(wrapped[user])
-    return body.digest()
 
 
 def _publish(session: ServerSession, message: NewMessage, appended: Appended) -> None:
@@ -216,6 +207,7 @@ async def history(session: ServerSession, request: m.History) -> bytes:
         first_seq=rows[0].seq if rows else 0,
         last_seq=rows[-1].seq if rows else 0,
         start=UNSET if page.start is None else page.start,
+        trimmed=page.trimmed,
     )
     return codec.history_reply(head, [_encode_row(row, session.user, page.peer) for row in rows])
 
@@ -267,10 +259,12 @@ def _state(record: ConversationRecord, *, reset: bool) -> m.ConversationState:
         last=record.last,
         first=record.first,
         read=record.read,
-        unread=max(0, record.last - record.read),
+        unread=max(0, record.last - max(record.read, record.trimmed)),
         start=record.start,
         peer=UNSET if record.peer is None else record.peer,
         reset=reset,
+        trimmed=record.trimmed,
+        kept=record.kept,
     )
 
 
@@ -332,6 +326,9 @@ async def _stream(session: ServerSession, record: ConversationRecord, subscripti
             max_bytes=limits.PAGE_BYTES,
         )
         if not _listens(session, subscription):
+            return
+        if page.trimmed > subscription.cursor:  # they became too old just now: `sync` has to tell where to go on
+            session.end(TRY_AGAIN.name, _COME_BACK)
             return
         for row in page.messages:
             if row.seq > subscription.cursor:

@@ -10,12 +10,14 @@ Besides the codes named at each verb, any of them may raise `Refused` with `full
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from securechat.crypto.atrest import KeyEncryptionKeys
 from securechat.crypto.envelope import AnyHeader
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.roomlog import SignedEvent
@@ -104,6 +106,8 @@ class ConversationRecord:
         read: this user's read marker, at least `first`.
         start: the place to go on from.
         peer: the other user of a private conversation, else None.
+        trimmed: the newest message that was removed as too old, 0 if none; and `kept`, for how many days messages are
+            kept, 0: for ever.
     """
 
     room: str
@@ -115,6 +119,8 @@ class ConversationRecord:
     read: int
     start: Place
     peer: str | None = None
+    trimmed: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +244,15 @@ class MessageRow:
 class Page:
     """Part of a history, oldest first. `more` says that there is more beyond it in the direction asked.
 
-    `start` is the place before the first message; None where there is none. `peer` is the other user of a private
-    conversation.
+    `start` is the place before the first message; None where there never was one. `peer` is the other user of a private
+    conversation. `trimmed` is the newest message that was removed as too old, 0 if none was.
     """
 
     messages: Sequence[MessageRow]
     more: bool
     start: Place | None = None
     peer: str | None = None
+    trimmed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +263,192 @@ class StoredTable:
     rows: int
     columns: tuple[str, ...]
     about: str
+
+
+# --- what the operator sees -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """One account, for its operator.
+
+    Attributes:
+        deleted: when; 0 if it was not.
+        quota: bytes of messages it may have stored, 0: any; None: as the settings say.
+        rooms: that it is in; `devices` in force; `sessions` that can be resumed.
+        stored: bytes of its messages.
+    """
+
+    user: str
+    created: int
+    suspended: bool
+    deleted: int
+    quota: int | None
+    rooms: int
+    devices: int
+    sessions: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One login that can be resumed, for the operator. `device` is None until one is published."""
+
+    user: str
+    device: str | None
+    created: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInfo:
+    """One room, for the operator.
+
+    Attributes:
+        id: of the room.
+        messages: how many there are now; `stored`: their bytes.
+        last: when the newest message came, or the room was made.
+        retention: days that messages are kept, 0: for ever; None: as the settings say.
+        quota: bytes of messages it may have, 0: any; None: as the settings say.
+    """
+
+    room: str
+    id: str
+    open: bool
+    members: int
+    messages: int
+    stored: int
+    events: int
+    last: int
+    retention: int | None
+    quota: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRoom:
+    """A room that the operator removed: its id, and who was in it."""
+
+    id: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A backup that was made and opened.
+
+    Attributes:
+        size: of the file, in bytes.
+        sealed: how many sealed rows were opened, all there are.
+    """
+
+    size: int
+    accounts: int
+    rooms: int
+    messages: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What a change of keys came to: how many rows were sealed anew, and how many do not open and stay as they are."""
+
+    rows: int
+    damaged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that does not check out: the table and row it is in, the room or user it is of, and what it is."""
+
+    table: str
+    row: int
+    where: str
+    what: str
+
+
+Tell = Callable[[str, int, int], None]
+"""Told of a long verb's progress, in the reactor's thread: what it is at, how much is done, and of how much."""
+
+
+class OperatorStore(Protocol):
+    """What only the operator may ask; the docstring of this module holds for these verbs too."""
+
+    async def users(self, now: int) -> Sequence[UserInfo]:
+        """Every account there ever was, by name."""
+
+    async def suspend(self, user: str, *, yes: bool) -> None:
+        """Lets an account in no more, and ends its sessions; or lets it in again. Raises Refused: `no_such_user`."""
+
+    async def delete_user(self, user: str, *, now: int) -> None:
+        """Takes an account away from its owner.
+
+        The hash of its password, its sessions, invitations and backup go. Its name, keys and certificates stay, for
+        others need them to verify what it said, and so does its place in rooms: only those who run one can put it out.
+
+        Raises:
+            Refused: `no_such_user`.
+        """
+
+    async def reset_password(self, user: str, *, password_hash: str, salt: bytes, now: int) -> None:
+        """Another password, without the old one; ends all sessions. The backup stays as it is, under the old one.
+
+        Raises:
+            Refused: `no_such_user`.
+        """
+
+    async def sessions(self, user: str | None, now: int) -> Sequence[SessionInfo]:
+        """The logins that can be resumed, of one account or all. Raises Refused: `no_such_user`."""
+
+    async def end_sessions(self, user: str, device: str | None) -> int:
+        """Ends the sessions of a device, or all of an account; how many. Raises Refused: `no_such_user`."""
+
+    async def all_rooms(self) -> Sequence[RoomInfo]:
+        """Every room, by name."""
+
+    async def remove_room(self, room: str) -> RemovedRoom:
+        """Takes a room away: its name is free, its log and memberships are gone; messages go by `purge`.
+
+        Raises:
+            Refused: `no_such_room`.
+        """
+
+    async def purge(self) -> bool:
+        """Deletes some messages of removed rooms; False if there is nothing left to delete."""
+
+    async def set_retention(self, room: str, days: int | None) -> None:
+        """For how many days a room's messages are kept; None: as the settings say. Raises Refused: `no_such_room`."""
+
+    async def set_room_quota(self, room: str, quota: int | None) -> None:
+        """How many bytes of messages a room may have; None: as the settings say. Raises Refused: `no_such_room`."""
+
+    async def set_user_quota(self, user: str, quota: int | None) -> None:
+        """The same for an account. Raises Refused: `no_such_user`."""
+
+    async def trim(self, *, now: int) -> int:
+        """Removes some messages that are older than their conversation keeps them; how many, 0 if none is left."""
+
+    async def copy_to(self, path: Path, tell: Tell) -> BackupReport:
+        """Writes a copy of the database, of one moment, to a new file, once that was opened and checked.
+
+        Raises:
+            BackupFailed: nothing is left of it.
+        """
+
+    async def rotate(self, kek: KeyEncryptionKeys, tell: Tell, *, now: int) -> Rotated:
+        """Seals everything anew under a new data key, and wraps that by the first of these keys.
+
+        What was begun and not ended is gone on with. Others are served meanwhile.
+
+        Raises:
+            StartupError: these keys do not open the data keys; nothing is changed.
+        """
+
+    async def check(self, srv: str, tell: Tell) -> Sequence[Fault]:
+        """Reads everything and holds it against itself; others are served meanwhile.
+
+        Args:
+            srv: the server's id, which keys and certificates name.
+        """
 
 
 class ChatStore(Protocol):

@@ -75,11 +75,16 @@ def damage_explained(path: Path) -> Iterator[None]:
             f"The database {path} cannot be opened: {error}. Does another server or tool have it open?"
             " Is the disk full?"
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what it cannot read
         raise StartupError(
             f"{path} is damaged, or no database at all: {error}. Put a backup in its place, or move it away"
             " to start an empty server."
         ) from error
+
+
+def newest_version(schema: Path = SCHEMA) -> int:
+    """The version that `upgrade` leaves."""
+    return len(_steps(schema))
 
 
 def _steps(schema: Path) -> list[str]:
@@ -139,7 +144,7 @@ def _apply(path: Path, steps: list[str], version: int) -> None:
                     f"{advice} Start the SecureChat that worked before, and report this."
                 ) from error
             _log.info("The database {path} is now of version {number}.", path=path, number=number)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _step(connection: sqlite3.Connection, number: int, sql: str) -> None:
@@ -160,11 +165,11 @@ def _copy(connection: sqlite3.Connection, copy: Path) -> None:
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         connection.execute("VACUUM INTO ?", (str(part),))
-        _sync(part)
+        sync(part)
         part.replace(copy)
     finally:
         part.unlink(missing_ok=True)
-    _sync(copy.parent)
+    sync(copy.parent)
 
 
 def _write_anew(wal: Path) -> None:
@@ -188,7 +193,7 @@ def _write_anew(wal: Path) -> None:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Puts a file or a directory on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -39,6 +39,13 @@ class ReadPool:
         Raises:
             Refused: `busy`; `try_again` while the server stops.
         """
+        return self._start(lambda: self._pool.runInteraction(self._read, function, *args, **kwargs))
+
+    def run(self, work: Callable[[], T]) -> Deferred[T]:
+        """Calls what opens connections of its own in a reader's thread; else as `submit`."""
+        return self._start(lambda: self._pool.runWithConnection(lambda connection: work()))
+
+    def _start(self, begin: Callable[[], Deferred[T]]) -> Deferred[T]:
         if self._closed is not None:
             raise Refused(TRY_AGAIN, retry_after=RETRY_AFTER)
         if self._running >= READS:
@@ -46,8 +53,7 @@ class ReadPool:
         self._running += 1
         answer: Deferred[T] = Deferred()
         # Not the pool's own Deferred: who cancels must not hide from `close` that the thread still reads.
-        reading = maybeDeferred(self._pool.runInteraction, self._read, function, *args, **kwargs)
-        reading.addBoth(self._answer, answer)
+        maybeDeferred(begin).addBoth(self._answer, answer)
         return answer
 
     def close(self) -> Deferred[None]:

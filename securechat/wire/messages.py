@@ -149,7 +149,8 @@ class ConversationState(Packet):
 
     `id` is the room's id (or `room` itself in private); `head` the newest link of its log and `events` their number.
     `first` is the message after which I joined. What streams begins behind the place `start`. `reset` says that the
-    cursor given does not exist here (another epoch, or ahead of `last`).
+    cursor given does not exist here (another epoch, or ahead of `last`). Messages up to `trimmed` were removed, for the
+    server keeps them for `kept` days (0: for ever).
     """
 
     room: Conversation
@@ -163,6 +164,8 @@ class ConversationState(Packet):
     start: Place
     peer: Name | UnsetType = UNSET
     reset: bool = False
+    trimmed: Count = 0
+    kept: Count = 0
 
 
 class StoredTable(Packet):
@@ -492,7 +495,7 @@ class SendOk(Reply, tag="ok"):
 class HistoryOk(Reply, tag="ok"):
     """A page of history. `more` says that the conversation goes on beyond the page, in the direction asked.
 
-    `start` is the place before its first message.
+    `start` is the place before its first message. Messages up to `trimmed` were removed as too old.
     """
 
     room: Conversation
@@ -501,6 +504,7 @@ class HistoryOk(Reply, tag="ok"):
     first_seq: Count = 0
     last_seq: Count = 0
     start: Place | UnsetType = UNSET
+    trimmed: Count = 0
 
 
 class SyncOk(Reply, tag="ok"):

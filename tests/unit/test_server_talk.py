@@ -1075,3 +1075,51 @@ class ReadTests(TalkCase):
     def test_not_a_member(self) -> None:
         """There is none where one is not a member."""
         self.assertFailed(NO_SUCH_ROOM, self.bobs.ask(m.Read(room="nowhere", seq=1)))
+
+
+class TrimmedTests(TalkCase):
+    """Tests for what is told of messages that were removed as too old."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.many(5)
+        self.do(self.store.set_retention("ops", 1))
+
+    def trim(self) -> None:
+        """Removes all there is."""
+        self.do(self.store.trim(now=(START + 2 * 86_400) * 1000))
+
+    def sync(self, since: int) -> m.ConversationState:
+        """What alice is told of ops, who has come to message `since`."""
+        reply = self.alices.ask(m.Sync(id=9, epoch=self.store.epoch, since={self.rooms["ops"].log.id: since}))
+        (state,) = reply.conversations
+        return state  # type: ignore[no-any-return]
+
+    def test_sync(self) -> None:
+        """No place before what is left is named, and what was removed is not unread."""
+        self.assertEqual((0, 1, 5), (self.sync(2).trimmed, self.sync(2).kept, self.sync(2).unread))
+        self.trim()
+        state = self.sync(2)
+        self.assertEqual((5, 1, 0, False), (state.trimmed, state.kept, state.unread, state.reset))
+        self.assertEqual((5, self.sync(5).start[1]), state.start)
+
+    def test_history(self) -> None:
+        """An empty page has the place from which the next message goes on."""
+        self.trim()
+        page = self.alices.ask(m.History(id=1, room="ops"))
+        self.assertEqual((0, 5, 5, False), (len(page.messages), page.start[0], page.trimmed, page.more))
+
+    def test_removed_while_catching_up(self) -> None:
+        """A reader from under whom messages are removed is sent back to `sync`, which tells where to go on."""
+        genuine = type(self.store).read
+
+        async def late(store: Any, *args: Any, **kw: Any) -> Any:
+            self.do(store.trim(now=(START + 2 * 86_400) * 1000))
+            return await genuine(store, *args, **kw)
+
+        caller = self.again(self.bob, sync=False)
+        self.patch(type(self.store), "read", late)
+        caller.ask(m.Sync(id=9, epoch=self.store.epoch, since={self.rooms["ops"].log.id: 2}))
+        (bye,) = caller.take(m.Bye)
+        self.assertEqual(TRY_AGAIN.name, bye.reason)
+        self.assertEqual([], caller.take(m.StoredMessage))

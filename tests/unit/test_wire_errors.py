@@ -76,7 +76,9 @@ class CodeTests(SynchronousTestCase):
     def test_only_proofs_of_nothing_stored(self) -> None:
         """Exactly the refusals that permit a new body under the same mid say so."""
         proofs = {code.name for code in CODES.values() if code.stored_nothing}
-        self.assertEqual({"stale_head", "stale_keys", "bad_audience", "out_of_turn", "ctr_behind"}, proofs)
+        self.assertEqual(
+            {"stale_head", "stale_keys", "bad_audience", "out_of_turn", "ctr_behind", "over_quota"}, proofs
+        )
 
     def test_violations_close(self) -> None:
         """Exactly violations and the server's own faults close the connection."""

@@ -86,10 +86,16 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
     if conversation.lacks_newest(seen, pages):
         core.alarm(conversation, NEWEST_GONE)
     assert core.inbox is not None
-    for item in await core.inbox.page(conversation, pages, core.progress):
+    items = await core.inbox.page(conversation, pages, core.progress)
+    removed = pages[0].trimmed if pages else 0
+    if removed and (not pages[0].messages or pages[0].messages[0].seq == removed + 1):
+        core.notice(
+            f"Older messages (up to number {removed}) were removed by the server: it does not keep them longer."
+        )
+    for item in items:
         core.show(item)
     if not any(page.messages for page in pages):
-        core.answer(f"{conversation.title} has no messages yet.")
+        core.answer(f"{conversation.title} has no messages {'any more' if removed else 'yet'}.")
 
 
 async def _own_first(core: ChatCore, conversation: Conversation) -> None:

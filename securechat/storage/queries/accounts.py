@@ -141,7 +141,7 @@ def backup(cursor: Cursor, at_rest: AtRest, user: str) -> Backup | None:
     """See `ChatStore.backup`."""
     cursor.execute("SELECT backup_version, backup_dek, backup FROM account WHERE name = ?", (user,))
     row = cursor.fetchone()
-    if row is None:
+    if row is None or not row[0]:
         return None
     version, dek_id, sealed = row
     try:

@@ -110,7 +110,7 @@ def _check_lists(cursor: Cursor, event: AnyEvent) -> None:
     if not isinstance(event, (Create, Join, Invite)):
         return
     user = event.subject
-    cursor.execute("SELECT ik, version, list_digest FROM account WHERE name = ?", (user,))
+    cursor.execute("SELECT ik, version, list_digest FROM account WHERE name = ? AND deleted = 0", (user,))
     row = cursor.fetchone()
     if row is None:
         raise Refused(NO_SUCH_USER, user=user)

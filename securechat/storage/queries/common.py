@@ -27,7 +27,8 @@ class Cursor(Protocol):
 
 
 class Membership(NamedTuple):
-    """One user's place in one conversation. `room_id`: as in the schema; `first`, `read`: see ConversationRecord."""
+    """One user's place in one conversation. `room_id`: as in the schema; `first`, `read`, `trimmed`: see
+    ConversationRecord."""
 
     account_id: int
     conversation_id: int
@@ -37,6 +38,7 @@ class Membership(NamedTuple):
     last: int
     first: int
     read: int
+    trimmed: int
 
 
 def account_id(cursor: Cursor, user: str) -> int:
@@ -51,8 +53,8 @@ def account_id(cursor: Cursor, user: str) -> int:
 def membership(cursor: Cursor, user: str, room: str) -> Membership:
     """A user's place in a conversation. Raises Refused: `no_such_room`, `not_member`."""
     cursor.execute(
-        "SELECT m.account_id, c.id, c.room_id, c.private, c.open, c.last_seq, m.first_seq, m.read_seq"
-        " FROM conversation c LEFT JOIN account a ON a.name = ?"
+        "SELECT m.account_id, c.id, c.room_id, c.private, c.open, c.last_seq, m.first_seq, m.read_seq,"
+        " c.trimmed_seq FROM conversation c LEFT JOIN account a ON a.name = ?"
         " LEFT JOIN member m ON m.conversation_id = c.id AND m.account_id = a.id AND m.ik = a.ik WHERE c.name = ?",
         (user, room),
     )
@@ -75,7 +77,12 @@ def not_in(room: str, *, private: bool) -> Refused:
 
 
 def place_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> Place:
-    """The place after a message that is known to be there. Raises LookupError where it is not."""
+    """The place after a message that was there; where it was removed since, the first one there still is.
+
+    Raises:
+        LookupError: there never was such a message.
+    """
+    seq = max(seq, trimmed_to(cursor, conversation))
     th = transcript_at(cursor, conversation, room_id, seq)
     if th is None:
         raise LookupError("a conversation lacks a message below its newest")
@@ -83,12 +90,23 @@ def place_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> Place
 
 
 def transcript_at(cursor: Cursor, conversation: int, room_id: str, seq: int) -> str | None:
-    """`th` after a message of a conversation, in hex; None where there is no such message."""
+    """`th` after a message of a conversation, in hex; None where there is no such message, or it was removed."""
     if seq == 0:
         return transcript_start(room_id)
-    cursor.execute("SELECT th FROM message WHERE conversation_id = ? AND seq = ?", (conversation, seq))
+    cursor.execute(
+        "SELECT CASE WHEN c.trimmed_seq = ? THEN c.trimmed_th ELSE m.th END FROM conversation c"
+        " LEFT JOIN message m ON m.conversation_id = c.id AND m.seq = ? WHERE c.id = ?",
+        (seq, seq, conversation),
+    )
     row = cursor.fetchone()
-    return None if row is None else row[0].hex()
+    return None if row is None or row[0] is None else row[0].hex()
+
+
+def trimmed_to(cursor: Cursor, conversation: int) -> int:
+    """The newest message that was removed as too old; 0 if none was."""
+    cursor.execute("SELECT trimmed_seq FROM conversation WHERE id = ?", (conversation,))
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def marks(values: Sequence[object]) -> str:

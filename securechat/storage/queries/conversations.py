@@ -15,21 +15,22 @@ LISTED: Final = 10_000  # rooms that a list shows: with more it would not fit in
 
 
 def conversations(
-    cursor: Cursor, user: str, since: Mapping[str, int] | None, follows: bool
+    cursor: Cursor, user: str, since: Mapping[str, int] | None, follows: bool, kept: int
 ) -> Sequence[ConversationRecord]:
     """See `ChatStore.conversations`."""
     cursor.execute(
-        "SELECT c.id, c.th, c.name, c.room_id, c.head, c.events, c.last_seq, m.first_seq, m.read_seq, peer.name"
+        "SELECT c.id, c.th, c.name, c.room_id, c.head, c.events, c.last_seq, m.first_seq, m.read_seq, peer.name,"
+        " c.trimmed_seq, coalesce(c.retention, ?)"
         " FROM account a JOIN member m ON m.account_id = a.id AND m.ik = a.ik"
         " JOIN conversation c ON c.id = m.conversation_id"
         " LEFT JOIN member other"
         " ON c.private = 1 AND other.conversation_id = c.id AND other.account_id <> a.id"
         " LEFT JOIN account peer ON peer.id = other.account_id"
         " WHERE a.name = ? ORDER BY c.name",
-        (user,),
+        (kept, user),
     )
     records = []
-    for conversation, th, room, room_id, head, events, last, first, read, peer in cursor.fetchall():
+    for conversation, th, room, room_id, head, events, last, first, read, *rest in cursor.fetchall():
         start = last, th.hex()
         if since is not None:
             given = since.get(room_id)
@@ -41,7 +42,7 @@ def conversations(
                 cursor_at = max(min(given, read), first)
             if cursor_at != last:
                 start = place_at(cursor, conversation, room_id, cursor_at)
-        records.append(ConversationRecord(room, room_id, head.hex(), events, last, first, read, start, peer))
+        records.append(ConversationRecord(room, room_id, head.hex(), events, last, first, read, start, *rest))
     return records
 
 

@@ -48,7 +48,7 @@ def past(cursor: Cursor, users: Sequence[str], limit: int) -> dict[str, list[Sig
     for user, certificate in cursor.fetchall():
         certificates = found.setdefault(user, [])
         if len(certificates) < limit:
-            certificates.append(_decoded(certificate))
+            certificates.append(decoded(certificate))
     return found
 
 
@@ -77,7 +77,7 @@ def certificate(cursor: Cursor, user: str, device: str, ik: bytes) -> tuple[str,
         (user, bytes.fromhex(device), ik),
     )
     row = cursor.fetchone()
-    return None if row is None else (row[0], _decoded(row[1]))
+    return None if row is None else (row[0], decoded(row[1]))
 
 
 def put_unlisted(cursor: Cursor, given: Iterable[tuple[Device, SignedCertificate]]) -> None:
@@ -95,5 +95,6 @@ def _encoded(certificate: SignedCertificate) -> bytes:
     return msgspec.msgpack.encode(certificate)
 
 
-def _decoded(encoded: bytes) -> SignedCertificate:
+def decoded(encoded: bytes) -> SignedCertificate:
+    """A certificate as it is stored."""
     return msgspec.msgpack.decode(encoded, type=SignedCertificate)

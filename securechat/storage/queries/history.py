@@ -9,8 +9,8 @@ import msgspec
 
 from securechat.errors import DAMAGED, UNKNOWN_AUDIENCE, AtRestMismatch, Refused
 from securechat.storage.interface import MessageRow, Page
-from securechat.storage.queries.common import Cursor, Membership, marks, membership, transcript_at
-from securechat.storage.queries.sealing import AtRest, Entry, place
+from securechat.storage.queries.common import Cursor, Membership, marks, membership, transcript_at, trimmed_to
+from securechat.storage.queries.sealing import AtRest, Entry, audience_place
 from securechat.storage.queries.segments import Body, body_of, opened
 
 SLOT: Final = 384  # bytes of a wrapped key: RSA-3072
@@ -37,7 +37,7 @@ def read(
     at = membership(cursor, user, room)
     ascending = after is not None
     # Who is let into a room that is not open does not get what was said there before.
-    floor = 0 if at.open else at.first
+    floor = max(at.trimmed, 0 if at.open else at.first)
     cursor.execute(
         f"{_COLUMNS} AND m.seq > ? AND m.seq < ? ORDER BY m.seq {'ASC' if ascending else 'DESC'} LIMIT ?",
         (at.conversation_id, max(after or 0, floor), NEWEST if before is None else before, limit + 1),
@@ -51,13 +51,13 @@ def read(
     if not ascending:
         messages.reverse()
     peer = _peer(cursor, at) if at.private else None
-    if not messages:
+    if not messages and not at.trimmed:
         return Page(messages, more, peer=peer)
-    seq = messages[0].seq - 1
+    seq = messages[0].seq - 1 if messages else at.trimmed
     th = transcript_at(cursor, at.conversation_id, at.room_id, seq)
     if th is None:
         raise Refused(DAMAGED, room=room)
-    return Page(messages, more, (seq, th), peer)
+    return Page(messages, more, (seq, th), peer, at.trimmed)
 
 
 def _peer(cursor: Cursor, at: Membership) -> str | None:
@@ -71,8 +71,10 @@ def _peer(cursor: Cursor, at: Membership) -> str | None:
     return None if row is None else str(row[0])
 
 
-def one(cursor: Cursor, at_rest: AtRest, user: str, room: str, conversation: int, seq: int) -> MessageRow:
-    """A single message as one of its readers may have it. Raises Refused: `damaged`."""
+def one(cursor: Cursor, at_rest: AtRest, user: str, room: str, conversation: int, seq: int) -> MessageRow | None:
+    """A single message as one of its readers may have it; None where it was removed. Raises Refused: `damaged`."""
+    if seq <= trimmed_to(cursor, conversation):
+        return None
     cursor.execute(f"{_COLUMNS} AND m.seq = ?", (conversation, seq))
     try:
         (message,) = _open(cursor, at_rest, user, room, cursor.fetchall(), SLOT)
@@ -92,7 +94,7 @@ def audience(cursor: Cursor, at_rest: AtRest, user: str, room: str, rcp: str) ->
     if row is None:
         raise Refused(UNKNOWN_AUDIENCE, room=room)
     try:
-        return at_rest.sealer.open(row[0], place("audience", at.room_id, rcp), row[1])
+        return at_rest.sealer.open(row[0], audience_place(at.room_id, rcp), row[1])
     except AtRestMismatch as mismatch:
         raise Refused(DAMAGED, room=room) from mismatch
 
@@ -140,7 +142,7 @@ def _audience(cursor: Cursor, at_rest: AtRest, room_id: str, audience_id: int) -
         if row is None:
             raise AtRestMismatch("a stored message lacks its audience")
         rcp, dek_id, sealed = row
-        readers = at_rest.sealer.open(dek_id, place("audience", room_id, rcp.hex()), sealed)
+        readers = at_rest.sealer.open(dek_id, audience_place(room_id, rcp.hex()), sealed)
         named = msgspec.json.decode(readers, type=list[tuple[str, str]])
         entries = {user: Entry(slot, kid) for slot, (user, kid) in enumerate(named)}
         at_rest.audiences.put(key, entries, len(entries))

@@ -30,11 +30,12 @@ from securechat.errors import (
 )
 from securechat.storage.interface import Appended, NewMessage
 from securechat.storage.queries import segments
-from securechat.storage.queries.common import Cursor, marks, not_in, transcript_at
+from securechat.storage.queries.common import Cursor, marks, not_in, transcript_at, trimmed_to
 from securechat.storage.queries.conversations import create_private
 from securechat.storage.queries.history import SLOT, one
+from securechat.storage.queries.retention import check_quota, size_of, usage_of
 from securechat.storage.queries.roomlogs import find, replayed
-from securechat.storage.queries.sealing import AtRest, Author, Roster, Standing, place
+from securechat.storage.queries.sealing import AtRest, Author, Roster, Standing, audience_place
 
 _PLACES: Final = 256  # of a transcript, newest, kept in memory: authors seldom name an older one
 _ROWS: Final = 64  # that one statement inserts
@@ -87,7 +88,7 @@ class _Writing:
         stored = _stored(self.cursor, message)
         if stored is not None:
             return stored
-        found = _standing(self.cursor, message, standing)
+        found = _standing(self.cursor, self.at_rest, message, standing)
         if found is None:
             return self._open_private(message)
         standing, author = found
@@ -99,7 +100,7 @@ class _Writing:
         """The first message of a private conversation, which is made with it or not at all. Raises Refused."""
         self.cursor.execute("SAVEPOINT opening")
         try:
-            appended = self._accept(message, *_private(self.cursor, message))
+            appended = self._accept(message, *_private(self.cursor, self.at_rest, message))
             self.write()
         except Refused:
             self._accepted.clear()
@@ -127,6 +128,7 @@ class _Writing:
         if header.th != (standing.last, standing.th) and not _was_at(self, standing, header.th):
             raise Refused(BAD_HEADER, why="th is no place of this conversation")
         _check_turn(self, message, standing, author)
+        check_quota(message, standing, author)
         audience_id = self._audience(message, header, standing, roster, usual) if isinstance(header, Header) else None
         return self._place(message, standing, author, audience_id)
 
@@ -141,6 +143,11 @@ class _Writing:
 
     def _place(self, message: NewMessage, standing: Standing, author: Author, audience_id: int | None) -> Appended:
         """Gives a message that passed all checks its place."""
+        size = size_of(message)
+        standing.bytes += size
+        author.bytes += size
+        if author.usage is not None:
+            author.usage.stored += size
         seq = standing.last + 1
         th = next_th(standing.th, standing.head, message.id)
         standing.last, standing.th = seq, th
@@ -174,20 +181,22 @@ class _Writing:
         self._insert("INSERT INTO segment (id, conversation_id, first_seq, dek_id, sealed) VALUES", bodies)
         self._insert(
             "INSERT INTO message (id, conversation_id, seq, sender_id, device, mid, ts, events, body_hash, digest, th,"
-            " audience_id, segment_id) VALUES",
+            " size, audience_id, segment_id) VALUES",
             rows,
         )
         self._insert("INSERT INTO message_keys (message_id, slots) VALUES", keys)
         self._insert(
-            "INSERT INTO counter (account_id, device, conversation_id, last, seq, digest, epoch) VALUES",
+            "INSERT INTO counter (account_id, device, conversation_id, last, seq, digest, epoch, bytes) VALUES",
             {(each.author.account_id, each.message.device, standing.id): _counter(standing, each)
              for standing, accepted in written for each in accepted}.values(),
             " ON CONFLICT (account_id, device, conversation_id) DO UPDATE"
-            " SET last = excluded.last, seq = excluded.seq, digest = excluded.digest, epoch = excluded.epoch",
+            " SET last = excluded.last, seq = excluded.seq, digest = excluded.digest, epoch = excluded.epoch,"
+            " bytes = excluded.bytes",
         )  # fmt: skip
         self._insert(
-            "UPDATE conversation SET last_seq = newest.column2, th = newest.column3 FROM (VALUES",
-            [(standing.id, standing.last, bytes.fromhex(standing.th)) for standing, _ in written],
+            "UPDATE conversation SET last_seq = newest.column2, th = newest.column3, bytes = newest.column4"
+            " FROM (VALUES",
+            [(standing.id, standing.last, bytes.fromhex(standing.th), standing.bytes) for standing, _ in written],
             ") AS newest WHERE conversation.id = newest.column1",
         )
 
@@ -219,8 +228,8 @@ def _row(number: int, standing: Standing, accepted: _Accepted, segment_id: int) 
     message, author, seq, th, audience_id = accepted
     return (
         number, standing.id, seq, author.account_id, bytes.fromhex(message.device), bytes.fromhex(message.header.mid),
-        message.ts, standing.events, message.body_hash, bytes.fromhex(message.id), bytes.fromhex(th), audience_id,
-        segment_id,
+        message.ts, standing.events, message.body_hash, bytes.fromhex(message.id), bytes.fromhex(th),
+        size_of(message), audience_id, segment_id,
     )  # fmt: skip
 
 
@@ -236,7 +245,7 @@ def _body(standing: Standing, accepted: _Accepted) -> segments.Body:
 def _counter(standing: Standing, accepted: _Accepted) -> tuple[Any, ...]:
     message, author, seq, _, _ = accepted
     device, digest = bytes.fromhex(message.device), bytes.fromhex(message.id)
-    return author.account_id, device, standing.id, message.header.ctr, seq, digest, author.epoch
+    return author.account_id, device, standing.id, message.header.ctr, seq, digest, author.epoch, author.bytes
 
 
 def _slots(message: NewMessage) -> bytes:
@@ -274,7 +283,9 @@ def _stored(cursor: Cursor, message: NewMessage) -> Appended | None:
     return Appended(seq, ts, events, dup=True)
 
 
-def _standing(cursor: Cursor, message: NewMessage, standing: Standing | None) -> tuple[Standing, Author] | None:
+def _standing(
+    cursor: Cursor, at_rest: AtRest, message: NewMessage, standing: Standing | None
+) -> tuple[Standing, Author] | None:
     """The conversation a message goes to, and its author there; None where a private one is to be made.
 
     Args:
@@ -285,14 +296,16 @@ def _standing(cursor: Cursor, message: NewMessage, standing: Standing | None) ->
     """
     cursor.execute(
         "SELECT a.id, a.ik, a.version, a.list_digest, c.id, c.room_id, c.private, c.head, c.events, c.last_seq, c.th,"
-        " k.last, k.digest, k.seq, k.epoch FROM account a LEFT JOIN conversation c ON c.name = ?"
+        " c.bytes, c.quota, a.quota, k.last, k.digest, k.seq, k.epoch, k.bytes FROM account a"
+        " LEFT JOIN conversation c ON c.name = ?"
         " LEFT JOIN counter k ON k.account_id = a.id AND k.device = ? AND k.conversation_id = c.id WHERE a.name = ?",
         (message.room, bytes.fromhex(message.device), message.sender),
     )
     row = cursor.fetchone()
     if row is None:
         raise LookupError("a message was stored for a user who does not exist")
-    account, ik, version, list_digest, conversation, room_id, private, head, events, last, th, *counter = row
+    account, ik, version, list_digest, conversation, room_id, private, head, events, last, th, *more = row
+    size, room_quota, user_quota, *counter = more
     if message.peer is not None:
         _peer(cursor, message, ik)
     if conversation is None:
@@ -300,28 +313,32 @@ def _standing(cursor: Cursor, message: NewMessage, standing: Standing | None) ->
             raise Refused(NO_SUCH_ROOM, room=message.room)
         return None
     if standing is None:
+        limit = at_rest.quotas.room if room_quota is None else room_quota
         standing = Standing(
-            conversation, room_id, bool(private), head.hex(), events, last, th.hex(), transcript_start(room_id)
-        )
-    author = Author(account, (version, list_digest.hex()), message.peer)
+            conversation, room_id, bool(private), head.hex(), events, last, th.hex(), transcript_start(room_id),
+            size, 0 if private else limit,
+        )  # fmt: skip
+    usage = usage_of(cursor, at_rest, account, user_quota)
+    author = Author(account, (version, list_digest.hex()), message.peer, usage)
     if counter[0] is not None:
-        author.last, author.digest, author.seq, author.epoch = counter
+        author.last, author.digest, author.seq, author.epoch, author.bytes = counter
     return standing, author
 
 
-def _private(cursor: Cursor, message: NewMessage) -> tuple[Standing, Author]:
+def _private(cursor: Cursor, at_rest: AtRest, message: NewMessage) -> tuple[Standing, Author]:
     """A private conversation, made now, and the author of its first message."""
-    cursor.execute("SELECT id, ik, version, list_digest FROM account WHERE name = ?", (message.sender,))
-    account, ik, version, list_digest = cursor.fetchone()
+    cursor.execute("SELECT id, ik, version, list_digest, quota FROM account WHERE name = ?", (message.sender,))
+    account, ik, version, list_digest, quota = cursor.fetchone()
     conversation = create_private(cursor, message.room, ((account, ik), _peer(cursor, message, ik)), message.ts)
     start = transcript_start(message.room)
     standing = Standing(conversation, message.room, True, "", 0, 0, start, start, fresh=True)
-    return standing, Author(account, (version, list_digest.hex()), message.peer)
+    usage = usage_of(cursor, at_rest, account, quota)
+    return standing, Author(account, (version, list_digest.hex()), message.peer, usage)
 
 
 def _peer(cursor: Cursor, message: NewMessage, ik: bytes) -> tuple[int, bytes]:
     """The other account of a private conversation, and its identity. Raises Refused: it is not of those two."""
-    cursor.execute("SELECT id, ik FROM account WHERE name = ?", (message.peer,))
+    cursor.execute("SELECT id, ik FROM account WHERE name = ? AND deleted = 0", (message.peer,))
     row = cursor.fetchone()
     if row is None:
         raise Refused(NO_SUCH_USER, user=message.peer)
@@ -413,7 +430,8 @@ def _was_at(writing: _Writing, standing: Standing, named: tuple[int, str]) -> bo
     if known is None:
         writing.write()
         known = transcript_at(writing.cursor, standing.id, standing.room_id, seq)
-    return known == th
+    # What was removed as too old its readers may remember: they judge what an author says of it.
+    return known == th or (known is None and seq < trimmed_to(writing.cursor, standing.id))
 
 
 def _check_turn(writing: _Writing, message: NewMessage, standing: Standing, author: Author) -> None:
@@ -426,7 +444,7 @@ def _check_turn(writing: _Writing, message: NewMessage, standing: Standing, auth
     if header.ctr < expected:
         writing.write()
         proof = one(writing.cursor, at_rest, message.sender, message.room, standing.id, author.seq)
-        raise Refused(CTR_BEHIND, expected=expected, proof=proof)
+        raise Refused(CTR_BEHIND, expected=expected, **({} if proof is None else {"proof": proof}))
     lost = at_rest.restored if author.epoch is None else author.epoch != at_rest.epoch
     if not lost and not _follows(message, author):
         raise Refused(OUT_OF_TURN, expected=expected)
@@ -438,7 +456,7 @@ def _put_audience(cursor: Cursor, at_rest: AtRest, standing: Standing, header: H
     cursor.execute("SELECT id FROM audience WHERE conversation_id = ? AND rcp = ?", (standing.id, rcp))
     row = cursor.fetchone()
     if row is None:
-        sealed = at_rest.sealer.seal(place("audience", standing.room_id, rcp.hex()), audience(message.kids))
+        sealed = at_rest.sealer.seal(audience_place(standing.room_id, rcp.hex()), audience(message.kids))
         cursor.execute(
             "INSERT INTO audience (conversation_id, rcp, dek_id, sealed) VALUES (?, ?, ?, ?) RETURNING id",
             (standing.id, rcp, at_rest.sealer.newest, sealed),

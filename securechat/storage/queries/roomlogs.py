@@ -34,15 +34,21 @@ class Room(NamedTuple):
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+_COLUMNS: Final = "SELECT id, room_id, open, last_seq, events, members, head, th FROM conversation WHERE private = 0"
+
+
 def find(cursor: Cursor, name: str) -> Room | None:
     """The room of that name."""
-    cursor.execute(
-        "SELECT id, room_id, open, last_seq, events, members, head, th FROM conversation"
-        " WHERE name = ? AND private = 0",
-        (name,),
-    )
+    cursor.execute(f"{_COLUMNS} AND name = ?", (name,))
     row = cursor.fetchone()
     return None if row is None else Room(row[0], row[1], bool(row[2]), *row[3:])
+
+
+def find_row(cursor: Cursor, row: int) -> Room:
+    """The room of that row, which there is."""
+    cursor.execute(f"{_COLUMNS} AND id = ?", (row,))
+    found = cursor.fetchone()
+    return Room(found[0], found[1], bool(found[2]), *found[3:])
 
 
 def create(cursor: Cursor, name: str, signed: SignedEvent, now: int) -> Room:
@@ -67,7 +73,7 @@ def put(cursor: Cursor, at_rest: AtRest, room: Room, log: RoomLog, signed: Signe
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             room.row, number, account_id(cursor, event.by), room.last, bytes.fromhex(signed.eh), at_rest.sealer.newest,
-            at_rest.sealer.seal(_event_place(room.id, number, signed.eh, room.last), signed.sig + signed.data),
+            at_rest.sealer.seal(event_place(room.id, number, signed.eh, room.last), signed.sig + signed.data),
         ),
     )  # fmt: skip
     cursor.execute(
@@ -124,18 +130,19 @@ def replayed(cursor: Cursor, at_rest: AtRest, name: str, room: Room) -> RoomLog:
     log = at_rest.logs.get(room.row)
     if log is None or (log.count, log.head) != (room.events, room.head.hex()):
         try:
-            log = _replay(cursor, at_rest, room)
+            log = replay(cursor, at_rest, room)
         except AtRestMismatch as mismatch:
             raise Refused(DAMAGED, room=name) from mismatch
         at_rest.logs.put(room.row, log, log.count)
     return log
 
 
-def _replay(cursor: Cursor, at_rest: AtRest, room: Room) -> RoomLog:
-    events = _events(cursor, at_rest, room, 0, room.events)
-    log = RoomLog(events[0].event.srv if events else "")
+def replay(cursor: Cursor, at_rest: AtRest, room: Room) -> RoomLog:
+    """A room's log as it is on disk. Raises AtRestMismatch."""
+    stored = events(cursor, at_rest, room, 0, room.events)
+    log = RoomLog(stored[0].event.srv if stored else "")
     try:
-        for signed in events:
+        for signed in stored:
             log.append(signed)
     except (Refused, InvalidKey) as error:
         raise AtRestMismatch(f"a stored room log does not follow its rules: {error}") from error
@@ -144,23 +151,23 @@ def _replay(cursor: Cursor, at_rest: AtRest, room: Room) -> RoomLog:
     return log
 
 
-def _events(cursor: Cursor, at_rest: AtRest, room: Room, after: int, limit: int) -> list[SignedEvent]:
+def events(cursor: Cursor, at_rest: AtRest, room: Room, after: int, limit: int) -> list[SignedEvent]:
     """The events behind number `after`, at most `limit`. Raises AtRestMismatch."""
     cursor.execute(
         "SELECT number, seq, eh, dek_id, sealed FROM room_event WHERE conversation_id = ? AND number > ?"
         " ORDER BY number LIMIT ?",
         (room.row, after, limit),
     )
-    events = []
+    found = []
     for expected, (number, seq, eh, dek_id, sealed) in enumerate(cursor.fetchall(), after + 1):
-        body = at_rest.sealer.open(dek_id, _event_place(room.id, number, eh.hex(), seq), sealed)
+        body = at_rest.sealer.open(dek_id, event_place(room.id, number, eh.hex(), seq), sealed)
         if number != expected:
             raise AtRestMismatch("a stored room log has a gap")
-        events.append(SignedEvent(body[_SIGNATURE:], body[:_SIGNATURE]))
-    return events
+        found.append(SignedEvent(body[_SIGNATURE:], body[:_SIGNATURE]))
+    return found
 
 
-def _event_place(room_id: str, number: int, eh: str, seq: int) -> bytes:
+def event_place(room_id: str, number: int, eh: str, seq: int) -> bytes:
     """Everything that a room event is found, ordered and answered by (see `sealing.place`)."""
     return place("room_event", room_id, number, eh, seq)
 
@@ -176,10 +183,10 @@ def page(cursor: Cursor, at_rest: AtRest, user: str, room: str, after: int, limi
     if not found.open and not _concerned(cursor, found, user):
         raise Refused(NOT_INVITED, room=room)
     try:
-        events = _events(cursor, at_rest, found, after, limit)
-        if len(events) != max(0, min(limit, found.events - after)):
+        stored = events(cursor, at_rest, found, after, limit)
+        if len(stored) != max(0, min(limit, found.events - after)):
             raise AtRestMismatch("a stored room log is cut short")
-        acts, certs = _within(cursor, events, max_bytes)
+        acts, certs = _within(cursor, stored, max_bytes)
     except (AtRestMismatch, InvalidKey) as mismatch:
         raise Refused(DAMAGED, room=room) from mismatch
     return LogPage(found.id, acts, certs, found.events, more=after + len(acts) < found.events)

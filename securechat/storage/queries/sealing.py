@@ -39,6 +39,21 @@ class Roster:
     audience_id: int | None = None
 
 
+class Quotas(NamedTuple):
+    """Bytes of messages that a room, and an account, may have where the operator said nothing else; 0: any."""
+
+    room: int = 0
+    user: int = 0
+
+
+@dataclass(slots=True)
+class Usage:
+    """How many bytes of messages an account has stored, and how many it may have; 0: any."""
+
+    stored: int
+    limit: int
+
+
 @dataclass(slots=True)
 class Author:
     """One device that writes in a conversation, and its last message there.
@@ -46,16 +61,20 @@ class Author:
     Attributes:
         account_id: whose device it is, and `newest_list` the number and digest of the account's device list.
         peer: the other user where the conversation is private, else None.
+        usage: of its account; None where that has no limit.
         last: its number; 0 if none. `digest` is its id, `seq` its place, `epoch` when it came.
+        bytes: of its messages here.
     """
 
     account_id: int
     newest_list: tuple[int, str]
     peer: str | None
+    usage: Usage | None = None
     last: int = 0
     digest: bytes = b""
     seq: int = 0
     epoch: str | None = None
+    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -64,6 +83,7 @@ class Standing:
 
     Attributes:
         start: the transcript before the first message.
+        bytes: of its messages, and `limit` how many it may have; 0: any.
         fresh: made by the message in hand.
         authors: by user and device.
         places: the newest places of its transcript.
@@ -77,6 +97,8 @@ class Standing:
     last: int
     th: str
     start: str
+    bytes: int = 0
+    limit: int = 0
     fresh: bool = False
     authors: dict[tuple[str, str], Author] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
@@ -101,6 +123,7 @@ class AtRest:
             change one takes it out until nothing can fail any more.
         standings: conversations by name; for the writer alone, so that a message to a busy one needs no query. Whatever
             else is written clears them, but for what is known not to touch them.
+        usages: of accounts that write, by row; for the writer alone, and cleared with the standings.
         ids: the highest used of each table whose rows are numbered here; for the writer alone.
         audiences: by room and row; for the readers, who share it. An audience never changes.
         segments: by room and row; the writer puts there what it stored, so readers of what is new open nothing. An id
@@ -114,6 +137,8 @@ class AtRest:
         self.rosters: LeastRecentlyUsed[tuple[int, int], Roster] = LeastRecentlyUsed(ROSTER_USERS)
         self.logs: LeastRecentlyUsed[int, RoomLog] = LeastRecentlyUsed(LOG_EVENTS)
         self.standings: LeastRecentlyUsed[str, Standing] = LeastRecentlyUsed(STANDINGS)
+        self.usages: dict[int, Usage] = {}
+        self.quotas = Quotas()
         self.ids: dict[str, int] = {}
         self.segments: LeastRecentlyUsed[tuple[str, int], Segment] = LeastRecentlyUsed(SEGMENT_BYTES)
         self.audiences: LeastRecentlyUsed[tuple[str, int], Mapping[str, Entry]] = LeastRecentlyUsed(ROSTER_USERS)
@@ -123,6 +148,7 @@ class AtRest:
         self.rosters.clear()
         self.logs.clear()
         self.standings.clear()
+        self.usages.clear()
 
     def numbers(self, cursor: Cursor, table: str, count: int) -> range:
         """So many fresh ids of a table, in order."""
@@ -169,3 +195,8 @@ def found(cursor: Cursor, kek: KeyEncryptionKeys, now: int) -> Foundation:
 def place(table: str, *columns: str | int) -> bytes:
     """What and where a row is, as one line: a token put elsewhere does not open there."""
     return msgspec.json.encode((table, *columns))
+
+
+def audience_place(room_id: str, rcp: str) -> bytes:
+    """Where the bytes of an audience are sealed to."""
+    return place("audience", room_id, rcp)

@@ -51,7 +51,7 @@ def seal(at_rest: AtRest, segment_id: int, room_id: str, segment: Segment) -> by
     """
     plain = _encode(segment.bodies)
     at_rest.segments.put((room_id, segment_id), segment, len(plain))
-    return at_rest.sealer.seal(_place(room_id, segment.first), plain)
+    return at_rest.sealer.seal(segment_place(room_id, segment.first), plain)
 
 
 def opened(cursor: Cursor, at_rest: AtRest, room_id: str, segment_id: int) -> Segment:
@@ -70,7 +70,7 @@ def opened(cursor: Cursor, at_rest: AtRest, room_id: str, segment_id: int) -> Se
 
 def unsealed(at_rest: AtRest, room_id: str, first: int, dek_id: int, sealed: bytes) -> tuple[Segment, int]:
     """A segment from its token, and how many bytes it is. Raises AtRestMismatch."""
-    plain = at_rest.sealer.open(dek_id, _place(room_id, first), sealed)
+    plain = at_rest.sealer.open(dek_id, segment_place(room_id, first), sealed)
     return Segment(first, _decode(plain)), len(plain)
 
 
@@ -89,5 +89,6 @@ def body_of(segment: Segment, seq: int, expected: Body) -> bytes:
     return segment.bodies[at].shared
 
 
-def _place(room_id: str, first: int) -> bytes:
+def segment_place(room_id: str, first: int) -> bytes:
+    """Where a segment is sealed to."""
     return place("segment", room_id, first)

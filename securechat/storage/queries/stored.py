@@ -35,7 +35,8 @@ TABLES: Final[Mapping[str, About]] = {
         "The rooms and private conversations you are in: names, numbers, and topics, the topics encrypted at rest.",
     ),
     "counter": About(
-        "SELECT count(*) FROM counter WHERE account_id = ?", "How many messages each of your devices sent where."
+        "SELECT count(*) FROM counter WHERE account_id = ?",
+        "How many messages each of your devices sent where, and how many bytes.",
     ),
     "dek": About(None, "The server's own keys for what it encrypts at rest."),
     "device": About(

@@ -21,6 +21,8 @@ CREATE TABLE account (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     suspended INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
+    deleted INTEGER NOT NULL DEFAULT 0, -- when; 0 if not. What others need to read its messages by stays
+    quota INTEGER, -- bytes of messages it may have stored, 0: any; NULL: as the settings say
     kid TEXT NOT NULL, -- id of the newest RSA key, as messages must be sealed for it
     version INTEGER NOT NULL, -- of the device list
     list_digest BLOB NOT NULL, -- SHA-256 of the device list
@@ -82,6 +84,12 @@ CREATE TABLE conversation (
     created INTEGER NOT NULL,
     topic_dek INTEGER REFERENCES dek,
     topic BLOB, -- sealed; NULL where there is none
+    bytes INTEGER NOT NULL DEFAULT 0, -- of its messages: the sum of `message.size`
+    quota INTEGER, -- bytes of messages it may have, 0: any; NULL: as the settings say
+    retention INTEGER, -- days that messages are kept, 0: for ever; NULL: as the settings say
+    trimmed_seq INTEGER NOT NULL DEFAULT 0, -- messages up to this one were removed, for they were too old
+    trimmed_th BLOB, -- the transcript after that one
+    removed INTEGER NOT NULL DEFAULT 0 CHECK (removed IN (0, 1)), -- by the operator: its messages are on their way out
     CHECK (private = (substr(name, 1, 3) = 'pm:'))
 ) STRICT;
 
@@ -157,8 +165,10 @@ CREATE TABLE message (
     body_hash BLOB NOT NULL, -- tells a resend from another message of the same mid
     digest BLOB NOT NULL, -- what names the message in `prev` and in transcripts
     th BLOB NOT NULL, -- the transcript after it
-    audience_id INTEGER REFERENCES audience, -- NULL where the package has no part of its own for each reader
-    segment_id INTEGER NOT NULL REFERENCES segment,
+    size INTEGER NOT NULL, -- bytes of its body and of its keys, as quotas count them; 0 without a body
+    -- These two have no REFERENCES: to let go of what is removed, SQLite would look through all messages each time.
+    audience_id INTEGER, -- NULL where the package has no part of its own for each reader
+    segment_id INTEGER, -- NULL where the body was removed, and the row tells a resend of its device's last message
     UNIQUE (conversation_id, seq),
     UNIQUE (sender_id, device, mid)
 ) STRICT;
@@ -180,5 +190,6 @@ CREATE TABLE counter (
     seq INTEGER NOT NULL, -- where that message is
     digest BLOB NOT NULL, -- its `message.digest`
     epoch TEXT NOT NULL, -- in which it came
+    bytes INTEGER NOT NULL DEFAULT 0, -- that this device has stored there: the sum of `message.size`
     PRIMARY KEY (account_id, device, conversation_id)
 ) STRICT, WITHOUT ROWID;
