@@ -30,6 +30,19 @@ def cost(work: Callable[[], object], *, rounds: int) -> float:
     return median(times) * 1000
 
 
+def figures() -> dict[str, float]:
+    """What a client pays for one message of 1 KiB in a room of `MEMBERS`: milliseconds by name."""
+    alice, bob = Person("alice", 0), Person("bob", 1)
+    members = [alice, bob, *(Person(f"user{number}") for number in range(MEMBERS - 2))]
+    talk = Conversation(Room(alice, *members[1:]).log, *members)
+    readers, position = readers_of(members), talk.position(alice)
+    message, trust = talk.deliver(talk.say(alice, TEXT), bob), Acquaintances.of(members)
+    return {
+        "seal_v1_ms": cost(lambda: seal(TEXT, readers, position, alice.device()), rounds=5),
+        "open_v1_ms": cost(lambda: examined(message, bob, trust), rounds=30),
+    }
+
+
 def row(what: str, milliseconds: float, goal: float | None = None) -> None:
     """One line of the table."""
     wanted = "" if goal is None else f"{goal:>10,.1f}{'' if milliseconds <= goal else '  MISSED'}"

@@ -149,6 +149,8 @@ class ChatServerProtocol(BoundedLineReceiver):
             self.say_bye(m.Bye(reason="login_timeout", msg="Nobody logged in on this connection in time."))
 
     def _look_for_life(self) -> None:
+        if self._held:  # it is we who do not read
+            self._heard = self.clock.seconds()
         silent = self.clock.seconds() - self._heard
         allowed = self.factory.limits.silence_seconds
         if silent >= allowed:
