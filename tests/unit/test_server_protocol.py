@@ -375,6 +375,21 @@ class TimerTests(LineCase):
         self.reactor.advance(0.2)
         self.assertEqual((["silence"], True), (self.byes(caller), caller.closing))
 
+    def test_not_read(self) -> None:
+        """Who is not read, since what they asked before takes its time, is not silent."""
+        caller = self.member(self.alice, "ops")
+        self.writer.threads.held = True
+        caller.say(self.create_of(self.alice, "zoo"))
+        caller.say(b'{"cmd":"ping","x":"' + b"x" * 70_000 + b'"}')
+        self.reactor.advance(70)
+        self.assertFalse(caller.closing)
+        self.writer.threads.held = False
+        self.writer.threads.run_next()
+        self.reactor.advance(59)
+        self.assertFalse(caller.closing)
+        self.reactor.advance(62)
+        self.assertEqual(["silence"], self.byes(caller))
+
     def test_any_byte_is_life(self) -> None:
         """One byte, even of an unfinished line, is a sign of life."""
         caller = self.member(self.alice)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROSTER_USERS: Final = 100_000  # users in cached rosters together, and entries in cached audiences: some 20 MB each
 LOG_EVENTS: Final = 200_000  # events in replayed room logs together
-SEGMENT_BYTES: Final = 64 * 1024 * 1024  # bytes of opened segments together
+SEGMENT_BYTES: Final = 16 * 1024 * 1024  # bytes of opened segments together
 STANDINGS: Final = 64_000  # authors in conversations that are written to, one of which counts as 32: some 100 MB
 
 
