@@ -307,4 +307,4 @@ def _give(subscription: Subscription, waiting: list[_Waiting]) -> None:
                 subscription.cursor = each.seq
     subscription.had += len(waiting)
     if lines:
-        subscription.reader.deliver(b"".join(lines))
+        subscription.reader.deliver(lines[0] if len(lines) == 1 else b"".join(lines))

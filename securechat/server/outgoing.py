@@ -178,7 +178,7 @@ class WriteQueue:
         self._due = False
         self._paused = False
         self._closed = False
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: tuple[Deferred[None], ...] = ()
         self.size = 0
         transport.registerProducer(self, True)
 
@@ -225,7 +225,7 @@ class WriteQueue:
             self._release()
 
     def _release(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             waiter.callback(None)
 
@@ -235,7 +235,7 @@ class WriteQueue:
         if self._closed or (not self._chunks and not self._paused):
             done.callback(None)
         else:
-            self._waiters.append(done)
+            self._waiters += (done,)
         return done
 
     def finish(self) -> None:

@@ -73,9 +73,7 @@ class ChatServerProtocol(BoundedLineReceiver):
         self._pending_bytes = 0
         self._busy = False
         self._sending: list[_Answer] = []
-        self._message_rate = TokenBucket(
-            factory.limits.messages_per_second, factory.limits.message_burst, factory.clock.seconds()
-        )
+        self._message_rate: TokenBucket | None = None  # until the first one: most connections only read
         self._request_rate = TokenBucket(limits.REQUESTS_PER_SECOND, limits.REQUEST_BURST, factory.clock.seconds())
         self._slowed: Any = None
 
@@ -243,8 +241,13 @@ class ChatServerProtocol(BoundedLineReceiver):
 
     def _slow_down(self, request: m.AnyRequest | Refused) -> bool:
         """Whether requests come too fast: then they are not dispatched for a while, and so not read either."""
-        rate = self._message_rate if isinstance(request, (m.Send, m.Pm)) else self._request_rate
-        wait = rate.take(self.clock.seconds())
+        now, rate = self.clock.seconds(), self._request_rate
+        if isinstance(request, (m.Send, m.Pm)):
+            if self._message_rate is None:
+                settings = self.factory.limits
+                self._message_rate = TokenBucket(settings.messages_per_second, settings.message_burst, now)
+            rate = self._message_rate
+        wait = rate.take(now)
         if wait:
             self._slowed = self.clock.callLater(wait, self._go_on)
         return bool(wait)

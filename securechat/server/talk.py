@@ -152,9 +152,8 @@ def _publish(session: ServerSession, message: NewMessage, appended: Appended) ->
 
     def line_for(user: str) -> bytes:
         wrapped = message.wrapped.get(user)
-        return (
-            prefix + (codec.NO_TAIL if wrapped is None else codec.own_tail(user, message.kids[user], wrapped)) + b"\n"
-        )
+        tail = codec.NO_TAIL if wrapped is None else codec.own_tail(user, message.kids[user], wrapped)
+        return b"".join((prefix, tail, b"\n"))
 
     broker = session.parts.broker
     if message.kids:

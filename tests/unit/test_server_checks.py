@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
+from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.errors import BUSY, RATE_LIMITED, Code, Refused
-from securechat.server.checks import Admission, PasswordChecks
+from securechat.server.checks import Admission, Behind, PasswordChecks
 from securechat.wire import limits
 from tests.doubles import CountingHasher, InlineChecks, InlineReactor
 
@@ -44,6 +47,18 @@ class PasswordChecksTests(SynchronousTestCase):
         self.assertEqual([], self.hasher.verified)
         self.checks.threads.run_next()
         self.assertTrue(self.successResultOf(check))
+
+    def test_behind(self) -> None:
+        """They are hashed in threads that leave the core to others, who keep their priority."""
+        if sys.platform != "linux":
+            raise SkipTest("threads have no priorities of their own here")
+        before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+        thread = Behind(target=lambda: seen.append(os.getpriority(os.PRIO_PROCESS, 0)))
+        thread.start()
+        thread.join()
+        self.assertEqual([min(19, before + 10)], seen)
+        self.assertEqual(before, os.getpriority(os.PRIO_PROCESS, 0))
+        self.assertIs(Behind, PasswordChecks(MemoryReactorClock(), self.hasher, threads=1)._pool.threadFactory)
 
     def test_queue(self) -> None:
         """So many may wait, and one more is refused at once; when one is done there is room again."""
