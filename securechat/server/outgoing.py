@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
@@ -17,7 +18,7 @@ from securechat.link import TLSError
 
 _HELD: Final = 256 * 1024  # bytes that wait for the end of the turn at most
 _RECORD: Final = 16 * 1024  # bytes of a TLS record
-_RECORD_OVERHEAD: Final = 256  # bytes more that it takes encrypted, and any other record that waits
+_RECORD_ROOM: Final = 2 * _RECORD  # for one of them, encrypted, and any other that waits
 
 
 class Turn:
@@ -102,20 +103,17 @@ class TLSWriter:
         ):
             transport.write(data)
             return
-        sent = 0
-        try:
-            with memoryview(data) as view:
-                while sent < len(data):
-                    sent += self._tls.send(view[sent:])
-        except TLSError:  # it waits for the peer, or is broken: the transport finds out which
-            self._flush(sent)
+        sent, records = 0, []
+        # Where it waits for the peer, or is broken, the transport finds out which.
+        with contextlib.suppress(TLSError), memoryview(data) as view:
+            while sent < len(data):
+                # Taken out one by one: the buffer of a connection never shrinks again.
+                sent += self._tls.send(view[sent : sent + _RECORD])
+                records.append(self._tls.bio_read(_RECORD_ROOM))
+        if records:
+            self._out.write(records[0] if len(records) == 1 else b"".join(records))
+        if sent < len(data):
             transport.write(data[sent:])
-        else:
-            self._flush(sent)
-
-    def _flush(self, sent: int) -> None:
-        if sent:
-            self._out.write(self._tls.bio_read(sent + _RECORD_OVERHEAD * (2 + sent // _RECORD)))
 
 
 _TCP_PARTS: Final = ("dataBuffer", "_tempDataBuffer", "disconnecting", "connected", "socket")

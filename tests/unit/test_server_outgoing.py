@@ -204,6 +204,24 @@ class TLSWriterTests(SynchronousTestCase):
             self.assertEqual(b"x" * size, self.pair.arrived(), size)
         self.assertEqual(b"", self.pair.held())
 
+    def test_buffer(self) -> None:
+        """However much is written, the connection's own buffer, which never shrinks, holds no more than a record."""
+        self.pair.shake_hands()
+        taken: list[int] = []
+        genuine = self.writer._tls
+
+        class Watched:
+            send = genuine.send
+
+            @staticmethod
+            def bio_read(size: int) -> bytes:
+                taken.append(len(genuine.bio_read(size)))
+                return b"x" * taken[-1]
+
+        self.writer._tls = Watched
+        self.writer.write(b"x" * 100_000)
+        self.assertEqual((7, True), (len(taken), max(taken) < 17_000))
+
     def test_before_the_handshake(self) -> None:
         """Before it, Twisted keeps it, and it arrives after it."""
         self.writer.write(b"early")
