@@ -245,8 +245,8 @@ def _restore(options: argparse.Namespace) -> int:
     finally:
         progress.end()
         os.close(lock)
-    start = ["twistd", "-n", "securechat", "--data-dir", str(data.path)]
-    start += ["--key-file", str(key_file)] if options.key_file else []
+    start = ["twistd", "-n", "securechat", "--data-dir", str(data.path.absolute())]
+    start += ["--key-file", str(key_file.absolute())] if options.key_file else []
     print(
         f"Restored into {data.path}, opened and checked: {_plural(report.accounts, 'account')},"
         f" {_plural(report.rooms, 'room')}, {_plural(report.messages, 'message')}."
