@@ -98,6 +98,7 @@ async def prelogin(session: ServerSession, request: m.Prelogin) -> m.Reply:
 async def register(session: ServerSession, request: m.Register) -> m.Reply:
     """A new account; the same (user, identity, password) again is `dup`, for a client that lost the first answer."""
     parts = session.parts
+    mark = parts.logins.mark()
     parts.admission.stranger(request.user, session.peer.address, parts.monotonic())
     bundle = to_store(request.keys)
     keys = _verified(session, request.user, bundle)
@@ -125,7 +126,7 @@ async def register(session: ServerSession, request: m.Register) -> m.Reply:
             _backup(request.backup),
         )
         await parts.store.register(new, invite_hash=invite_hash, now=session.now_ms())
-    return await _open(session, request.id, request.user, device, dup=dup)
+    return await _open(session, request.id, request.user, device, mark, dup=dup)
 
 
 async def _admit(session: ServerSession, request: m.Register) -> bytes | None:
@@ -157,6 +158,7 @@ async def _check_password(session: ServerSession, token: str, account: Account |
 async def login(session: ServerSession, request: m.Login) -> m.Reply:
     """By password. Unknown user, wrong password and suspended account are one error in equal time."""
     parts = session.parts
+    mark = parts.logins.mark()
     account = await parts.store.account(request.user)
     device = _proven_device(session, request, account)
     if device is None:
@@ -169,7 +171,7 @@ async def login(session: ServerSession, request: m.Login) -> m.Reply:
     if parts.passwords.needs_rehash(account.password_hash):
         new = await parts.passwords.hash(request.password)
         await parts.store.rehash(request.user, old=account.password_hash, new=new)
-    return await _open(session, request.id, request.user, device)
+    return await _open(session, request.id, request.user, device, mark)
 
 
 def _proven_device(session: ServerSession, request: m.Login, account: Account | None) -> str | None:
@@ -196,6 +198,7 @@ def _nobodys_keys() -> SignedBundle:
 async def resume(session: ServerSession, request: m.Resume) -> m.Reply:
     """By the token of an earlier login, and the key of its device."""
     parts = session.parts
+    mark = parts.logins.mark()
     token_hash = _token_hash(request.token)
     known = await parts.store.session(token_hash, session.now_ms())
     account = None if known is None else await parts.store.account(known.user)
@@ -206,14 +209,14 @@ async def resume(session: ServerSession, request: m.Resume) -> m.Reply:
         _check_proof(session, account.user, dk or b"", request.proof)
     except InvalidKey:
         raise Refused(BAD_SESSION) from None
-    session.log_in(known.user, known.device, token_hash)
+    session.log_in(known.user, known.device, token_hash, mark)
     return _logged_in(session, request.id, account, request.token)
 
 
 async def _open(
-    session: ServerSession, request_id: m.RequestId, user: str, device: str | None, *, dup: bool = False
+    session: ServerSession, request_id: m.RequestId, user: str, device: str | None, mark: int, *, dup: bool = False
 ) -> m.Reply:
-    """Starts a session that can be resumed, and logs in."""
+    """Starts a session that can be resumed, and logs in. Raises Refused: `bad_session`."""
     parts = session.parts
     token = b64url(parts.random(32))
     token_hash = _token_hash(token)
@@ -221,7 +224,11 @@ async def _open(
     account = await parts.store.account(user)
     if account is None or session.gone:
         raise Refused(BAD_SESSION)
-    session.log_in(user, device, token_hash)
+    try:
+        session.log_in(user, device, token_hash, mark)
+    except Refused:
+        await parts.store.close_session(token_hash)
+        raise
     return _logged_in(session, request_id, account, token, dup=dup)
 
 
@@ -330,7 +337,7 @@ async def reset_identity(session: ServerSession, request: m.ResetIdentity) -> m.
     user = session.user
     session.log_out()
     (device,) = keys.devices
-    return await _open(session, request.id, user, device)
+    return await _open(session, request.id, user, device, parts.logins.mark())
 
 
 def _prove_new_device(session: ServerSession, user: str, keys: AccountKeys, device: str, proof: bytes) -> None:

@@ -303,6 +303,7 @@ async def user_reset_password(operations: Operations, request: UserResetPassword
     await operations.store.reset_password(
         request.user, password_hash=password_hash, salt=request.salt, now=operations.now_ms()
     )
+    operations.logins.end_earlier(request.user)
     return {"ended": _end(operations.logins.of(request.user), _PASSWORD_RESET)}
 
 
@@ -324,6 +325,7 @@ async def sessions(operations: Operations, request: Sessions, tell: Tell) -> Ans
 async def revoke(operations: Operations, request: Revoke, tell: Tell) -> Answer:
     """Ends logins and connections."""
     ended = await operations.store.end_sessions(request.user, request.device)
+    operations.logins.end_earlier(request.user)
     here = [s for s in operations.logins.of(request.user) if request.device in (None, s.device)]
     _end(here, _REVOKED)
     return {"sessions": ended, "connections": len(here)}

@@ -198,6 +198,11 @@ class WriteQueue:
             self._due = True
             self._turn.later(self._at_end_of_turn)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for a slow peer, as `account` was told."""
+        return self._accounted
+
     def _tell(self) -> None:
         """What waits for a slow peer has changed."""
         now = self.size if self._paused else 0

@@ -72,6 +72,7 @@ class ChatServerProtocol(BoundedLineReceiver):
         self._pending: list[tuple[m.AnyRequest | Refused, int]] = []
         self._pending_bytes = 0
         self._busy = False
+        self._pumping = False
         self._sending: list[_Answer] = []
         self._message_rate: TokenBucket | None = None  # until the first one: most connections only read
         self._request_rate = TokenBucket(limits.REQUESTS_PER_SECOND, limits.REQUEST_BURST, factory.clock.seconds())
@@ -167,8 +168,8 @@ class ChatServerProtocol(BoundedLineReceiver):
 
     @property
     def waiting(self) -> int:
-        """Bytes queued for the peer."""
-        return 0 if self._out is None else self._out.size
+        """Bytes that wait since the peer reads too slowly."""
+        return 0 if self._out is None else self._out.waiting
 
     # --- lines in, in order -----------------------------------------------------------------------------------------
 
@@ -214,6 +215,15 @@ class ChatServerProtocol(BoundedLineReceiver):
 
     def _pump(self) -> None:
         """Starts what may start: one request at a time, but for sends, which await their commit together."""
+        if self._pumping:
+            return  # what is answered at once calls this again, and the loop below goes on by itself
+        self._pumping = True
+        try:
+            self._start_some()
+        finally:
+            self._pumping = False
+
+    def _start_some(self) -> None:
         session = self.session
         while self._pending and session is not None and not (session.gone or self._busy or self._slowed):
             request, size = self._pending[0]

@@ -115,6 +115,8 @@ class Logins:
     def __init__(self) -> None:
         self._by_user: dict[str, tuple[ServerSession, ...]] = {}  # nearly all have one
         self._shut_out: set[str] = set()
+        self._ends = 0  # how often logins were ended from elsewhere
+        self._ended: dict[str, int] = {}  # by user, which of these was the last
 
     def shut_out(self, user: str) -> bool:
         """From now on no connection becomes this user's; False if that was so.
@@ -129,9 +131,18 @@ class Logins:
         """Ends `shut_out`."""
         self._shut_out.discard(user)
 
-    def admits(self, user: str) -> bool:
-        """Whether a connection may become this user's."""
-        return user not in self._shut_out
+    def mark(self) -> int:
+        """Now, for `admits`: taken before anything is looked up that a login rests on."""
+        return self._ends
+
+    def end_earlier(self, user: str) -> None:
+        """Whoever is logging in as this user by what holds no more must begin anew."""
+        self._ends += 1
+        self._ended[user] = self._ends
+
+    def admits(self, user: str, mark: int | None = None) -> bool:
+        """Whether a connection that began to log in at `mark`, or just now, may become this user's."""
+        return user not in self._shut_out and (mark is None or self._ended.get(user, 0) <= mark)
 
     def add(self, session: ServerSession) -> None:
         """A session is logged in; an older one of the same device gives way to it."""
@@ -159,7 +170,8 @@ class Logins:
         return list(self._by_user.get(user, ()))
 
     def end_others(self, session: ServerSession, msg: str) -> None:
-        """Ends a user's other sessions."""
+        """Ends a user's other sessions, also those that are about to begin."""
+        self.end_earlier(session.user)
         for other in self.of(session.user):
             if other is not session:
                 other.end("session_ended", msg)
@@ -216,11 +228,18 @@ class ServerSession:
             )
         )
 
-    def log_in(self, user: str, device: str | None, token_hash: bytes) -> None:
-        """The connection is this account's from now on, unless it is over already. Raises Refused: `bad_session`."""
+    def log_in(self, user: str, device: str | None, token_hash: bytes, mark: int | None = None) -> None:
+        """The connection is this account's from now on, unless it is over already.
+
+        Args:
+            mark: of `Logins`, from before anything was looked up that this rests on.
+
+        Raises:
+            Refused: `bad_session`: it does not hold any more.
+        """
         if self.gone:
             return
-        if not self.parts.logins.admits(user):
+        if not self.parts.logins.admits(user, mark):
             raise Refused(BAD_SESSION)
         self.user, self.device, self.token_hash = user, device, token_hash
         self.state = State.NO_DEVICE if device is None else State.READY

@@ -60,6 +60,7 @@ class GroupCommit:
         self._undone = undone
         self._before = before
         self._queue: deque[_Operation] = deque()
+        self._taken: list[_Operation] = []
         self._running = False
         self._closed: Deferred[None] | None = None
 
@@ -83,7 +84,7 @@ class GroupCommit:
 
         Args:
             function: called with all their items, inside one savepoint; answers an outcome for each. Where it raises,
-                it is called again with each alone, after `undone`.
+                it is called again with each alone; where one alone raises, once more after `undone`.
         """
         return self._queued(_Operation(function, (item,), {}, Deferred(), grouped=True))
 
@@ -95,7 +96,7 @@ class GroupCommit:
         self._queue.append(operation)
         if not self._running:
             self._running = True
-            Deferred.fromCoroutine(self._drain()).addErrback(self._stuck)
+            Deferred.fromCoroutine(self._drain()).addErrback(self._broke)
         return operation.answer
 
     def close(self) -> Deferred[None]:
@@ -105,21 +106,32 @@ class GroupCommit:
             self._closed.callback(None)
         return self._closed
 
-    def _stuck(self, failure: Failure) -> None:
-        self.log.failure("The queue of the store broke: nothing will be stored until a restart.", failure)
+    def _broke(self, failure: Failure) -> None:
+        """A fault of ours in the queue itself: nobody must wait for ever, and what comes next must be stored."""
+        left, self._queue = list(self._queue), deque()
+        for operation in (*self._taken, *left):
+            if not operation.answer.called:
+                operation.answer.errback(Refused(TRY_AGAIN, retry_after=RETRY_AFTER))
+        self._ran_dry()
+        self.log.failure("The queue of the store broke; it goes on.", failure)
+
+    def _ran_dry(self) -> None:
+        self._running = False
+        self._taken = []
+        if self._closed is not None and not self._closed.called:
+            self._closed.callback(None)
 
     async def _drain(self) -> None:
         answers: list[tuple[_Operation, object]] = []
         while self._queue or answers:
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            self._taken = [*(operation for operation, _ in answers), *batch]
             commit = maybeDeferred(self._pool.runInteraction, self._commit, batch) if batch else None
             # The previous commit is answered while this one runs.
             for operation, outcome in answers:
                 operation.answer.callback(outcome)
             answers = list(zip(batch, await self._outcomes(commit, batch), strict=True)) if commit else []
-        self._running = False
-        if self._closed is not None:
-            self._closed.callback(None)
+        self._ran_dry()
 
     async def _outcomes(self, commit: Deferred[list[object]], batch: list[_Operation]) -> list[object]:
         """What each operation is answered: a result, or a Failure of Refused."""
@@ -158,8 +170,6 @@ class GroupCommit:
         return outcomes
 
     def _attempt_group(self, cursor: Any, operations: list[_Operation], *, again: bool = False) -> list[object]:
-        if again:
-            self._undone()  # what the one before left in memory is no help to one that was at fault
         cursor.execute("SAVEPOINT operation")
         try:
             outcomes = operations[0].function(cursor, [operation.arguments[0] for operation in operations])
@@ -172,7 +182,9 @@ class GroupCommit:
             cursor.execute("RELEASE operation")
             if again:
                 return [failure]
-            alone = [self._attempt_group(cursor, [operation], again=True) for operation in operations]
+            if len(operations) == 1:  # what was remembered may be at fault, and is forgotten now
+                return self._attempt_group(cursor, operations, again=True)
+            alone = [self._attempt_group(cursor, [operation]) for operation in operations]
             return [outcome for (outcome,) in alone]
         cursor.execute("RELEASE operation")
         return [Failure(outcome) if isinstance(outcome, Refused) else outcome for outcome in outcomes]

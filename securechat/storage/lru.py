@@ -36,8 +36,11 @@ class LeastRecentlyUsed(Generic[K, V]):
         """Holds a value, and lets go of others for it."""
         with self._lock:
             _, replaced = self._held.pop(key, (None, 0))
+            self._weight -= replaced
+            if weight > self._capacity:
+                return
             self._held[key] = (value, weight)
-            self._weight += weight - replaced
+            self._weight += weight
             while self._weight > self._capacity:
                 _, (_, freed) = self._held.popitem(last=False)
                 self._weight -= freed

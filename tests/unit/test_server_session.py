@@ -254,4 +254,4 @@ class LoginsTests(SessionCase):
         """When all have gone, nothing of them is kept."""
         session, _ = self.session(State.READY)
         session.log_out()
-        self.assertEqual([{}, set()], list(vars(self.parts.logins).values()))
+        self.assertEqual([{}, set(), 0, {}], list(vars(self.parts.logins).values()))

@@ -102,12 +102,12 @@ class _Writing:
         try:
             appended = self._accept(message, *_private(self.cursor, self.at_rest, message))
             self.write()
-        except Refused:
+        except Refused:  # after any other error all is taken back, this savepoint with it
             self._accepted.clear()
             self.cursor.execute("ROLLBACK TO opening")
-            raise
-        finally:
             self.cursor.execute("RELEASE opening")
+            raise
+        self.cursor.execute("RELEASE opening")
         return appended
 
     def _accept(self, message: NewMessage, standing: Standing, author: Author) -> Appended:
@@ -457,9 +457,10 @@ def _put_audience(cursor: Cursor, at_rest: AtRest, standing: Standing, header: H
     row = cursor.fetchone()
     if row is None:
         sealed = at_rest.sealer.seal(audience_place(standing.room_id, rcp.hex()), audience(message.kids))
+        (number,) = at_rest.numbers(cursor, "audience", 1)  # never one of a commit that failed: readers may have that
         cursor.execute(
-            "INSERT INTO audience (conversation_id, rcp, dek_id, sealed) VALUES (?, ?, ?, ?) RETURNING id",
-            (standing.id, rcp, at_rest.sealer.newest, sealed),
+            "INSERT INTO audience (id, conversation_id, rcp, dek_id, sealed) VALUES (?, ?, ?, ?, ?)",
+            (number, standing.id, rcp, at_rest.sealer.newest, sealed),
         )
-        row = cursor.fetchone()
+        return number
     return int(row[0])

@@ -39,7 +39,7 @@ def wrapped(cursor: Cursor) -> Sequence[bytes]:
 def begin(cursor: Cursor, kek: KeyEncryptionKeys, now: int) -> tuple[int, bytes]:
     """The data key to seal all with, wrapped; and wraps all of them by the newest key of the key file.
 
-    Where there are several, an earlier rotation did not come to its end: it is gone on with.
+    A rotation that did not come to its end is gone on with.
 
     Raises:
         StartupError: the key file does not open one of them.
@@ -47,7 +47,9 @@ def begin(cursor: Cursor, kek: KeyEncryptionKeys, now: int) -> tuple[int, bytes]
     cursor.execute("SELECT id, wrapped FROM dek ORDER BY id")
     keys = {number: kek.wrap_again(old) for number, old in cursor.fetchall()}
     cursor.executemany("UPDATE dek SET wrapped = ? WHERE id = ?", [(new, number) for number, new in keys.items()])
-    if len(keys) == 1:
+    cursor.execute("SELECT rotating FROM meta")
+    if not cursor.fetchone()[0]:
+        cursor.execute("UPDATE meta SET rotating = 1")
         fresh = kek.wrap_new()
         cursor.execute("INSERT INTO dek (wrapped, created) VALUES (?, ?) RETURNING id", (fresh, now))
         keys[cursor.fetchone()[0]] = fresh
@@ -86,7 +88,8 @@ def put(cursor: Cursor, kind: Kind, resealed: Resealed) -> None:
 
 
 def end(cursor: Cursor, newest: int, keep: Iterable[int]) -> None:
-    """Forgets the data keys that no row names any more."""
+    """Forgets the data keys that no row names any more: the rotation is done."""
+    cursor.execute("UPDATE meta SET rotating = 0")
     cursor.execute("SELECT id FROM dek WHERE id <> ?", (newest,))
     unused = {number for (number,) in cursor.fetchall()} - set(keep)
     cursor.executemany("DELETE FROM dek WHERE id = ?", [(number,) for number in unused])

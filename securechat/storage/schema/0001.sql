@@ -5,6 +5,7 @@ CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
     epoch TEXT NOT NULL, -- changes when what was acknowledged may be gone
     first_epoch TEXT NOT NULL, -- before any such change
+    rotating INTEGER NOT NULL DEFAULT 0 CHECK (rotating IN (0, 1)), -- whether new keys are on their way to all rows
     secret BLOB NOT NULL, -- 32 random bytes, for salts of users who do not exist
     created INTEGER NOT NULL
 ) STRICT;
@@ -92,6 +93,8 @@ CREATE TABLE conversation (
     removed INTEGER NOT NULL DEFAULT 0 CHECK (removed IN (0, 1)), -- by the operator: its messages are on their way out
     CHECK (private = (substr(name, 1, 3) = 'pm:'))
 ) STRICT;
+
+CREATE INDEX conversation_removed ON conversation (id) WHERE removed = 1;
 
 -- Who is in a conversation: an identity, not merely a name. One whose account has another identity by now is no member.
 CREATE TABLE member (
@@ -193,3 +196,5 @@ CREATE TABLE counter (
     bytes INTEGER NOT NULL DEFAULT 0, -- that this device has stored there: the sum of `message.size`
     PRIMARY KEY (account_id, device, conversation_id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX counter_conversation ON counter (conversation_id);
