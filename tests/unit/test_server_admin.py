@@ -306,6 +306,36 @@ class UserTests(AdminCase):
         self.parts.logins.let_in("bob")
         self.assertIsInstance(caller.ask(login), m.LoginOk)
 
+    def test_logging_in_meanwhile(self) -> None:
+        """Who is let in by a password or session that ended a moment ago is not, and leaves no session."""
+        caller = self.call()
+        token = caller.ask(self.login_of(self.bob, caller)).token
+        caller.lose()
+        salt = base64.b64encode(bytes(16)).decode()
+        ends = (
+            {"cmd": "revoke", "user": "bob"},
+            {"cmd": "user-reset-password", "user": "bob", "token": auth_token(self.bob, "another"), "salt": salt},
+        )
+        for end in ends:
+            for resume in (True, False):
+                caller = self.call()
+                request = (
+                    m.Resume(token=token, proof=caller.proof(self.bob)) if resume else self.login_of(self.bob, caller)
+                )
+                meanwhile = [end]
+                genuine = type(self.store).account
+
+                async def account(store: Any, user: str, meanwhile: Any = meanwhile, genuine: Any = genuine) -> Any:
+                    found = await genuine(store, user)
+                    if meanwhile:
+                        self.assertEqual("ok", self.ask(meanwhile.pop())["status"])
+                    return found
+
+                self.patch(type(self.store), "account", account)
+                self.assertFailed(BAD_SESSION, caller.ask(request))
+                self.assertEqual((), tuple(self.parts.logins.of("bob")))
+                self.assertEqual([], list(self.do(self.store.sessions("bob", START * 1000))))
+
     def test_suspending_nobody(self) -> None:
         """Where there is no such account nobody is shut out who may come later."""
         self.assertEqual(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from securechat.errors import EMPTY_LINE, LINE_TOO_LONG
+from securechat.server import session as sessions
 from securechat.server.protocol import ChatServerFactory, ConnectionLimits
 from securechat.server.session import Registration
 from securechat.wire import codec, limits
@@ -184,6 +186,28 @@ class OrderTests(LineCase):
         replies = caller.replies()
         self.assertEqual([1, 2, 3], [reply["id"] for reply in replies])
         self.assertEqual(["ops"], [room["room"] for room in replies[1]["rooms"]])
+
+    def test_many_answered_at_once(self) -> None:
+        """However many requests wait and are answered at once, none of them is deeper in the stack than the first."""
+        depths: list[int] = []
+
+        async def ping(session: Any, request: Any) -> Any:
+            frame, depth = sys._getframe(), 0
+            while frame.f_back is not None:
+                frame, depth = frame.f_back, depth + 1
+            depths.append(depth)
+            return m.Reply(id=request.id)
+
+        self.patch(sessions, "RULES", {**sessions.RULES, m.Ping: (sessions.RULES[m.Ping][0], ping)})
+        caller = self.call()
+        self.checks.threads.held = True
+        refused = codec.encode(m.Send(id=2, room="ops", package=m.Package(hdr=b"{}", sig=b"s" * 64)))[:-1]
+        caller.say(self.login_of(self.alice, caller), *[m.Ping(id=1)] * 150, *[refused] * 50)
+        self.checks.threads.held = False
+        self.checks.threads.run_next()
+        self.assertEqual(201, len(caller.replies()))
+        self.assertEqual((150, 1), (len(depths), len(set(depths))))
+        self.assertTrue(caller.protocol.idle)
 
     def test_stops_reading(self) -> None:
         """Above 64 KiB of requests that have not begun nothing is read, until they are done."""
@@ -493,6 +517,23 @@ class QueueTests(LineCase):
         self.assertTrue(daves.transport.disconnected)
         self.assertFalse(carols.transport.disconnected)
         self.assertLess(self.shared.queued, 40_000)
+
+
+class FullestTests(ServerCase):
+    """Tests for who is cut where all queues together hold too much."""
+
+    LIMITS = ConnectionLimits(send_queue_all=150_000)
+
+    def test_quick_reader(self) -> None:
+        """Not one whose bytes wait for the end of the turn alone, however many they are."""
+        slow, quick = [self.call() for _ in range(2)], self.call()
+        for caller in slow:
+            caller.protocol._out.pauseProducing()
+        quick.protocol.deliver(b"x" * 120_000 + b"\n")
+        for caller in slow:
+            caller.protocol.deliver(b"y" * 80_000 + b"\n")
+        self.assertEqual((False, 1), (quick.protocol.closing, sum(caller.protocol.closing for caller in slow)))
+        self.assertLess(self.shared.queued, 150_000)
 
 
 class SharedLimitsTests(LineCase):

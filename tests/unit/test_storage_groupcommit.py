@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -232,6 +233,40 @@ class GroupCommitTests(PoolCase):
         self.assertEqual([0, 1, 3], self.stored())
         self.assertEqual(3, self.undone)  # for all, and for the one at fault, alone and again
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_grouped_remembered(self) -> None:
+        """One that fails by what was remembered alone is stored, once that is forgotten."""
+        remembered = {2}
+
+        def insert_all(cursor: Any, values: Sequence[int]) -> list[object]:
+            if remembered & {*values}:
+                raise ZeroDivisionError
+            return [insert(cursor, value) for value in values]
+
+        commits = GroupCommit(self.pool, self.refusals, remembered.clear)
+        self.assertEqual(2, self.successResultOf(commits.submit_grouped(insert_all, 2)))
+
+    def test_broken_queue(self) -> None:
+        """A fault of the queue itself keeps nobody waiting, and the queue goes on; so does who closes it."""
+        genuine = self.pool.runInteraction
+
+        def broken(*args: Any, **kw: Any) -> Any:
+            self.pool.runInteraction = genuine
+            raise KeyboardInterrupt
+
+        self.pool.threads.held = True
+        first = self.commits.submit(insert, 1)
+        waiting = [self.commits.submit(insert, value) for value in (2, 3)]
+        self.patch(groupcommit, "BATCH", 1)
+        self.pool.runInteraction = broken
+        self.pool.threads.held = False
+        with contextlib.suppress(KeyboardInterrupt):
+            self.pool.threads.run_next()
+        self.assertEqual(1, self.successResultOf(first))
+        self.assertEqual([TRY_AGAIN] * 2, self.codes(*waiting))
+        self.flushLoggedErrors()
+        self.assertEqual(4, self.successResultOf(self.commits.submit(insert, 4)))
+        self.successResultOf(self.commits.close())
 
     def test_before(self) -> None:
         """Each operation that is not grouped is announced before it runs."""

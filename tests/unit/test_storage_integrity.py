@@ -323,4 +323,6 @@ class RotationTests(WholeCase):
             {"segment": {1, 2}, "audience": {2}, "dek": {1, 2}},
             {k: self.under()[k] for k in ("segment", "audience", "dek")},
         )
-        self.assertEqual(1, self.rotate().damaged)
+        for newest in (3, 4):  # and each later rotation makes a key of its own all the same
+            self.assertEqual(1, self.rotate().damaged)
+            self.assertEqual({1, newest}, self.under()["dek"])

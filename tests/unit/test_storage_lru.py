@@ -35,7 +35,10 @@ class LeastRecentlyUsedTests(SynchronousTestCase):
 
     def test_too_heavy(self) -> None:
         """What is heavier than the capacity is not kept, and leaves room for what comes."""
+        self.cache.put("c", 1, 5)
         self.cache.put("a", 1, 11)
+        self.assertEqual({"c": 1}, self.held())
+        self.cache.put("c", 1, 11)
         self.assertEqual({}, self.held())
         self.cache.put("b", 2, 10)
         self.assertEqual({"b": 2}, self.held())

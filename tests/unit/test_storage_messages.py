@@ -381,6 +381,33 @@ class TogetherTests(StoreCase):
         self.assertEqual([1, 2], self.outcomes(new_message("alice", BOTH, 1), new_message("alice", BOTH, 2)))
         self.assertEqual(2, len(self.page().messages))
 
+    def test_audience_rolled_back(self) -> None:
+        """An audience of a commit that failed is not taken for the one that comes in its place."""
+        self.register("carol")
+        old = new_message("alice", BOTH, 1)
+        self.act(Join, person("carol"))
+        new = self.said("bob", [*BOTH, "carol"], 1)
+        self.writer.connection.set_authorizer(no_commit)
+        # The second is behind: the proof brings the audience of the first into the readers' memory.
+        self.outcomes(old, new_message("alice", BOTH, 1, mid=hex_id("fresh")))
+        self.writer.connection.set_authorizer(None)
+        self.flushLoggedErrors()
+        self.assertEqual([1, 2], self.outcomes(new, old))
+        for user in ("bob", "carol"):
+            row = self.page(user).messages[0]
+            self.assertEqual((kid(user), new.wrapped[user]), (row.kid, row.wrapped))
+
+    def test_one_at_fault(self) -> None:
+        """One with a used mid is refused without making the others of its commit forget what is remembered."""
+        self.outcomes(new_message("alice", BOTH, 1), new_message("bob", BOTH, 1, room="more"))
+        forgotten: list[int] = []
+        genuine = self.store._at_rest.rosters.clear
+        self.patch(self.store._at_rest.rosters, "clear", lambda: (forgotten.append(1), genuine()))
+        clash = new_message("bob", BOTH, 2, room="more", mid=new_message("bob", BOTH, 1).header.mid)
+        others = [new_message("alice", BOTH, number) for number in range(2, 40)]
+        self.assertEqual([*range(2, 40), MID_CONFLICT], self.outcomes(*others, clash))
+        self.assertEqual(1, len(forgotten))
+
     def test_apart(self) -> None:
         """What is written without forgetting where conversations stand touches nothing that messages rest on."""
         self.do(self.store.append(new_message("alice", BOTH, 1)))
