@@ -10,26 +10,32 @@ says what it is, and its ``run(arguments)`` answers the exit status. At its end 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import sys
-from types import ModuleType
+from pathlib import Path
 
 import tests.long
 
 
-def found() -> dict[str, ModuleType]:
-    """The long tests, by name."""
-    names = sorted(each.name for each in pkgutil.iter_modules(tests.long.__path__) if not each.name.startswith("_"))
-    return {name: importlib.import_module(f"tests.long.{name}") for name in names}
+def found() -> list[str]:
+    """The names of the long tests."""
+    return sorted(each.name for each in pkgutil.iter_modules(tests.long.__path__) if not each.name.startswith("_"))
+
+
+def about(name: str) -> str:
+    """The first line that a test says of itself; nothing is imported, for that may need more than is installed."""
+    source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
 def main(arguments: list[str]) -> int:
     """Lists the tests, or runs those that were asked for; answers the exit status."""
     known = found()
     if not arguments:
-        for name, module in known.items():
-            print(f"{name:12} {(module.__doc__ or '').splitlines()[0]}")
+        for name in known:
+            print(f"{name:12} {about(name)}")
         return 0
     name, *rest = arguments
     if name not in known and name != "all":
@@ -38,7 +44,7 @@ def main(arguments: list[str]) -> int:
     failed = []
     for each in known if name == "all" else [name]:
         print(f"==== {each}", flush=True)
-        if known[each].run(rest):
+        if importlib.import_module(f"tests.long.{each}").run(rest):
             failed.append(each)
     print(f"failed: {', '.join(failed)}" if failed else "passed", flush=True)
     return 1 if failed else 0
