@@ -69,6 +69,8 @@ from securechat.storage.queries.common import Cursor
 from securechat.storage.queries.sealing import AtRest, Foundation, Quotas, found
 from securechat.storage.readpool import ReadPool
 
+_STEPS: Final = 10_000  # of SQLite's machine between two looks whether to go on
+
 # What touches nothing that a message is checked against: neither keys, nor memberships, nor messages.
 APART_FROM_MESSAGES: Final = frozenset(
     {
@@ -144,7 +146,9 @@ class SQLiteStore(ChatStore, OperatorStore):
         refusals = Refusals(self._reactor.seconds)
         writer = self._pool(1, configure)
         reader = self._pool(self._threads, configure_reader)
-        surveyor = self._pool(1, configure_reader)  # what reads for long must not keep the others' reads waiting
+        surveyor = self._pool(
+            1, self._configure_surveyor
+        )  # what reads for long must not keep the others' reads waiting
         self._pools = writer, reader, surveyor
         self._writes = GroupCommit(writer, refusals, self._at_rest.undone, self._before)
         self._append = partial(_append, self._at_rest)
@@ -156,6 +160,11 @@ class SQLiteStore(ChatStore, OperatorStore):
         if function not in APART_FROM_MESSAGES:
             self._at_rest.standings.clear()
             self._at_rest.usages.clear()
+
+    def _configure_surveyor(self, connection: sqlite3.Connection) -> None:
+        """For what reads for long, and must not keep a server from stopping."""
+        configure_reader(connection)
+        connection.set_progress_handler(self._stopping.is_set, _STEPS)
 
     def _found(self) -> Foundation:
         """Checks that the database and this SQLite will do, on a connection that is closed again."""
