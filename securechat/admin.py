@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -20,8 +22,9 @@ from securechat.crypto.passwords import SALT_BYTES, stretch
 from securechat.errors import Exit, SecureChatError
 from securechat.private_files import write_private
 from securechat.server import files
-from securechat.server.service import default_data_dir
-from securechat.server.settings import DataDir
+from securechat.server.service import MAX_SOCKET_PATH, default_data_dir
+from securechat.server.session import ServerIdentity
+from securechat.server.settings import MAX_QUOTA_MB, MAX_RETENTION_DAYS, DataDir
 from securechat.storage import copies
 from securechat.wire.names import NAME_RULE, fold_room, fold_user
 
@@ -31,6 +34,8 @@ _PASSWORD_WORDS: Final = 4  # groups of a password that is made, 4 base-32 digit
 _DIGITS: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # none that look alike
 _BAR: Final = 30  # columns of a progress bar
 _DEFAULT: Final = "default"
+_QUOTED: Final = 40  # characters of a wrong value that are shown
+_ROOM_ID: Final = re.compile("[0-9a-f]{1,64}")  # what stands behind the name that a room gave up
 
 
 class AdminError(SecureChatError):
@@ -60,10 +65,17 @@ def ask(
         AdminError.
     """
     data = _data(data_dir)
+    path = str(data.admin_socket.absolute())
+    if (length := len(os.fsencode(path))) > MAX_SOCKET_PATH:
+        raise AdminError(
+            f"{path} is too long for a socket ({length} bytes of at most {MAX_SOCKET_PATH}), so the daemon there has no"
+            " door for you: start it with a shorter --data-dir.",
+            Exit.NETWORK,
+        )
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_SECONDS)
-            connection.connect(str(data.admin_socket.absolute()))
+            connection.connect(path)
             connection.sendall(json.dumps(request).encode("ascii") + b"\n")
             if tell is not None:
                 connection.settimeout(None)
@@ -74,7 +86,8 @@ def ask(
     except (FileNotFoundError, ConnectionRefusedError):
         raise AdminError(
             f"No daemon runs with the data directory {data.path}. Start it (twistd -n securechat), or say which one:"
-            " securechat admin --data-dir DIR …"
+            " securechat admin --data-dir DIR …",
+            Exit.NETWORK,
         ) from None
     except PermissionError:
         raise AdminError(f"The daemon of {data.path} belongs to another user: ask as that user.") from None
@@ -167,7 +180,7 @@ def _plural(count: int, one: str) -> str:
 def _user(text: str) -> str:
     folded = fold_user(text)
     if folded is None:
-        raise AdminError(f"{text} cannot be the name of a user: {NAME_RULE}.")
+        raise AdminError(f"{text} cannot be the name of a user: {NAME_RULE}.", Exit.USAGE)
     return folded
 
 
@@ -177,17 +190,21 @@ def _room(text: str) -> str:
     if mark and not name:
         name, mark, rest = text[1:], "", ""
     folded = fold_room(name)
-    if folded is None:
-        raise AdminError(f"{text} cannot be the name of a room: {NAME_RULE}.")
+    if folded is None or (mark and not _ROOM_ID.fullmatch(rest)):
+        raise AdminError(
+            f"{text} cannot be the name of a room: {NAME_RULE}. A room that gave up its name is called as"
+            " securechat admin room list shows it.",
+            Exit.USAGE,
+        )
     return folded + mark + rest
 
 
 def _invite(options: argparse.Namespace) -> int:
     if not 1 <= options.uses <= 10_000 or not 60 <= options.days * _DAY <= 366 * _DAY:
-        raise AdminError("An invitation is for 1 to 10000 people, and holds from a minute to 366 days.")
+        raise AdminError("An invitation is for 1 to 10000 people, and holds from a minute to 366 days.", Exit.USAGE)
     folded = fold_room(options.room)
     if folded is None:
-        raise AdminError(f"{options.room} cannot be the name of a room: {NAME_RULE}.")
+        raise AdminError(f"{options.room} cannot be the name of a room: {NAME_RULE}.", Exit.USAGE)
     request = {"cmd": "invite", "room": folded, "uses": options.uses, "expires": int(options.days * _DAY)}
     print(ask(options.data_dir, request)["line"])
     return Exit.OK
@@ -205,8 +222,9 @@ def _backup(options: argparse.Namespace) -> int:
     made = _watched(options, {"cmd": "backup", "path": os.path.abspath(options.file)})
     data = _data(options.data_dir)
     print(
-        f"{made['path']}: {_size(made['size'])}, opened and checked: {_plural(made['accounts'], 'account')},"
-        f" {_plural(made['rooms'], 'room')}, {_plural(made['messages'], 'message')}, {made['sealed']} sealed rows."
+        f"{made['path']}: {_size(made['size'])}, {_plural(made['accounts'], 'account')},"
+        f" {_plural(made['rooms'], 'room')}, {_plural(made['messages'], 'message')}. It was opened, and every sealed"
+        f" row opens ({made['sealed']}); securechat admin check looks deeper."
     )
     print("No key is in it. Keep copies of these two elsewhere; without them it is worth nothing:")
     print(f"  {data.identity.absolute()}    the server's identity")
@@ -216,8 +234,10 @@ def _backup(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     data, backup = _data(options.data_dir), Path(options.file)
+    fresh = not data.path.exists()
     lock = files.prepare(data)
     progress = Progress()
+    done = False
     try:
         there = sorted(path.name for path in data.path.iterdir())
         kept = {data.identity.name, data.at_rest_key.name, data.lock.name}
@@ -234,45 +254,66 @@ def _restore(options: argparse.Namespace) -> int:
                 f"The at-rest key is not there ({key_file}). Put it there, or say where it is: --key-file FILE."
             )
         kek = files.at_rest_keys(data, str(key_file), {})
-        _put_identity(data, options.server_key)
+        identity, given = _identity(data, options.server_key)
         report = copies.put_back(
             backup,
             data.database,
             kek,
+            identity.srv,
             lambda what, done, of: progress({"what": what, "done": done, "of": of}),
             now=time.time_ns() // 1_000_000,
         )
+        if given is not None:
+            _put_identity(data, given)
+        done = True
     finally:
         progress.end()
+        if fresh and not done:  # as it was
+            with contextlib.suppress(OSError):
+                data.lock.unlink()
+                data.path.rmdir()
         os.close(lock)
     start = ["twistd", "-n", "securechat", "--data-dir", str(data.path.absolute())]
     start += ["--key-file", str(key_file.absolute())] if options.key_file else []
     print(
-        f"Restored into {data.path}, opened and checked: {_plural(report.accounts, 'account')},"
-        f" {_plural(report.rooms, 'room')}, {_plural(report.messages, 'message')}."
+        f"Restored into {data.path}: {_plural(report.accounts, 'account')}, {_plural(report.rooms, 'room')},"
+        f" {_plural(report.messages, 'message')}. Every sealed row opens; securechat admin check looks deeper."
     )
     print("Clients will be told that the history may be shorter than they remember, and read it again.")
     print(f"Now start the server, with the options it had: {shlex.join(start)}")
     return Exit.OK
 
 
-def _put_identity(data: DataDir, server_key: str | None) -> None:
-    """The server's identity in its place, and readable. Raises AdminError, StartupError."""
-    if server_key:
-        try:
-            given = Path(server_key).read_bytes()
-            if not data.identity.exists():
-                write_private(data.identity, given)
-        except OSError as error:
-            raise AdminError(f"The server's identity {server_key} cannot be copied: {error.strerror}.") from None
-        if data.identity.read_bytes() != given:
-            raise AdminError(f"{data.identity} is another identity than {server_key}. Keep the one that is right.")
-    if not data.identity.exists():
+def _identity(data: DataDir, server_key: str | None) -> tuple[ServerIdentity, bytes | None]:
+    """The server's identity, and what is still to be put in its place. Raises AdminError, StartupError."""
+    there = data.identity.exists()
+    if not there and not server_key:
         raise AdminError(
             f"The server's identity is missing ({data.identity}): every client would refuse the server. Put it there,"
             " or say where it is: --server-key FILE."
         )
-    files.server_identity(data)
+    identity = files.server_identity(data) if there else None
+    if not server_key:
+        assert identity is not None
+        return identity, None
+    try:
+        content = Path(server_key).read_bytes()
+    except OSError as error:
+        raise AdminError(f"The server's identity {server_key} cannot be read: {error.strerror}.") from None
+    given = files.identity_of(content, Path(server_key))
+    if identity is not None and identity.srv != given.srv:
+        raise AdminError(f"{data.identity} is another identity than {server_key}. Keep the one that is right.")
+    return given, None if there else content
+
+
+def _put_identity(data: DataDir, content: bytes) -> None:
+    """Puts the server's identity beside the database, which is of no use without it. Raises AdminError."""
+    try:
+        write_private(data.identity, content)
+    except OSError as error:
+        data.identity.unlink(missing_ok=True)
+        data.database.unlink()
+        raise AdminError(f"{data.identity} cannot be written: {error.strerror}. Nothing was restored.") from None
 
 
 def _rotate_keys(options: argparse.Namespace) -> int:
@@ -354,6 +395,7 @@ def _user_reset_password(options: argparse.Namespace) -> int:
     salt = secrets.token_bytes(SALT_BYTES)
     srv = ask(options.data_dir, request)["srv"]
     token = stretch(password, salt).auth_token(srv, user)
+    print(f"Setting a new password for {user} …", flush=True)  # before: one that cannot be shown must not be set
     ask(options.data_dir, request | {"token": token, "salt": base64.b64encode(salt).decode("ascii")})
     print(f"The password of {user} is now, and is told this once:\n\n    {password}\n")
     print(
@@ -367,22 +409,27 @@ def _user_reset_password(options: argparse.Namespace) -> int:
 
 
 def _user_quota(options: argparse.Namespace) -> int:
-    megabytes = _number(options.megabytes)
+    megabytes = _number(options.megabytes, MAX_QUOTA_MB, "MB")
     ask(options.data_dir, {"cmd": "user-quota", "user": _user(options.name), "megabytes": megabytes})
-    print(f"{options.name}: {_told(megabytes, 'megabyte', 'as much as it likes')} of messages.")
+    print(f"{options.name} may have {_stored(megabytes)}.")
     return Exit.OK
 
 
-def _number(text: str) -> int | None:
+def _number(text: str, most: int, unit: str) -> int | None:
+    """A value of a limit; None: as the settings say. Raises AdminError."""
     if text == _DEFAULT:
         return None
-    if not text.isdecimal():
-        raise AdminError(f"{text} is neither a number nor the word {_DEFAULT}.", Exit.USAGE)
+    if not text.isdecimal() or float(text) > most:  # of however many digits, which int() does not take
+        raise AdminError(
+            f"{text[:_QUOTED]!r} is neither a number from 0 to {most} ({unit}) nor the word {_DEFAULT}.", Exit.USAGE
+        )
     return int(text)
 
 
-def _told(value: int | None, unit: str, none: str) -> str:
-    return "as the settings say" if value is None else _plural(value, unit) if value else none
+def _stored(megabytes: int | None) -> str:
+    if megabytes is None:
+        return "as much of messages stored as the settings say"
+    return f"{_plural(megabytes, 'megabyte')} of messages stored" if megabytes else "any amount of messages stored"
 
 
 def _sessions(options: argparse.Namespace) -> int:
@@ -403,12 +450,26 @@ def _sessions(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    if (options.device is None) == (not options.all):
+    if bool(options.device) == options.all:
         raise AdminError("Say which login: its DEVICE (securechat admin sessions shows them), or --all.", Exit.USAGE)
-    request = {"cmd": "revoke", "user": _user(options.name), "device": options.device}
-    answer = ask(options.data_dir, request)
+    user = _user(options.name)
+    device = None if options.all else _device(options.data_dir, user, options.device)
+    answer = ask(options.data_dir, {"cmd": "revoke", "user": user, "device": device})
     print(f"{_plural(answer['sessions'], 'session')} and {_plural(answer['connections'], 'connection')} ended.")
     return Exit.OK if answer["sessions"] or answer["connections"] else Exit.NOT_THERE
+
+
+def _device(data_dir: str | None, user: str, start: str) -> str:
+    """The one device of an account's logins whose id starts so. Raises AdminError."""
+    logins = ask(data_dir, {"cmd": "sessions", "user": user})["sessions"]
+    there: list[str] = sorted({one["device"] for one in logins if one["device"]})
+    fit = [device for device in there if device.startswith(start.lower())]
+    if len(fit) == 1:
+        return fit[0]
+    if fit:
+        raise AdminError(f"Several devices of {user} start with {start}: {', '.join(fit)}.", Exit.USAGE)
+    known = f"There are: {', '.join(there)}." if there else "It has no login of a device."
+    raise AdminError(f"No login of {user} is of a device {start}. {known}", Exit.NOT_THERE)
 
 
 def _room_list(options: argparse.Namespace) -> int:
@@ -439,17 +500,42 @@ def _room_delete(options: argparse.Namespace) -> int:
 
 
 def _room_retention(options: argparse.Namespace) -> int:
-    days = _number(options.days)
+    days = _retention(options)
     ask(options.data_dir, {"cmd": "room-retention", "room": _room(options.room), "days": days})
-    print(f"Messages of {options.room} are kept: {_told(days, 'day', 'for ever')}.")
+    told = "as long as the settings say" if days is None else f"for {_plural(days, 'day')}" if days else "for ever"
+    print(f"Messages of {options.room} are kept {told}.")
     return Exit.OK
+
+
+def _retention(options: argparse.Namespace) -> int | None:
+    return _number(options.days, MAX_RETENTION_DAYS, "days")
 
 
 def _room_quota(options: argparse.Namespace) -> int:
-    megabytes = _number(options.megabytes)
+    megabytes = _number(options.megabytes, MAX_QUOTA_MB, "MB")
     ask(options.data_dir, {"cmd": "room-quota", "room": _room(options.room), "megabytes": megabytes})
-    print(f"{options.room}: {_told(megabytes, 'megabyte', 'as much as there is')} of messages.")
+    print(f"{options.room} may have {_stored(megabytes)}.")
     return Exit.OK
+
+
+# --- what is asked before ---------------------------------------------------------------------------------------------
+
+
+def _ask_user_delete(options: argparse.Namespace) -> str:
+    return f"Delete the account {_user(options.name)}? It cannot be brought back."
+
+
+def _ask_user_reset_password(options: argparse.Namespace) -> str:
+    return f"Give {_user(options.name)} a new password? The old one opens nothing at the server any more."
+
+
+def _ask_room_delete(options: argparse.Namespace) -> str:
+    return f"Delete the room {_room(options.room)} with all its messages? They cannot be brought back."
+
+
+def _ask_room_retention(options: argparse.Namespace) -> str:
+    days, room = _retention(options), _room(options.room)
+    return f"Keep messages of {room} for {_plural(days, 'day')} only? Older ones are deleted." if days else ""
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -470,7 +556,7 @@ class Command:
         help: what it does.
         run: does it; the exit status. Raises AdminError.
         arguments: as argparse takes them.
-        destroys: what to ask before: filled with the options; "" where nothing is lost.
+        destroys: what to ask before; "" where these arguments lose nothing; None where none do. Raises AdminError.
         json: whether it can answer a script.
     """
 
@@ -478,7 +564,7 @@ class Command:
     help: str
     run: Callable[[argparse.Namespace], int]
     arguments: Sequence[Argument] = ()
-    destroys: str = ""
+    destroys: Callable[[argparse.Namespace], str] | None = None
     json: bool = False
 
 
@@ -517,11 +603,11 @@ COMMANDS: Final = (
     Command(("user", "unsuspend"), "let it log in again", _user_unsuspend, (_NAME,)),
     Command(
         ("user", "delete"), "take an account away for good", _user_delete, (_NAME,),
-        "Delete the account {name}? It cannot be brought back.",
+        _ask_user_delete,
     ),
     Command(
         ("user", "reset-password"), "give an account a new password", _user_reset_password, (_NAME,),
-        "Give {name} a new password? The old one opens nothing at the server any more.",
+        _ask_user_reset_password,
     ),
     Command(("user", "quota"), "limit what an account may have stored", _user_quota, (_NAME, _MEGABYTES)),
     Command(
@@ -532,19 +618,19 @@ COMMANDS: Final = (
         ("revoke",), "end logins", _revoke,
         (
             _NAME,
-            _argument("device", nargs="?", metavar="DEVICE", help="the login of this device"),
+            _argument("device", nargs="?", metavar="DEVICE", help="of this device: its id, or how that starts"),
             _argument("--all", action="store_true", help="all logins of the account"),
         ),
     ),
     Command(("room", "list"), "show all rooms", _room_list, json=True),
     Command(
         ("room", "delete"), "take a room away, with everything said in it", _room_delete, (_ROOM,),
-        "Delete the room {room} with all its messages? They cannot be brought back.",
+        _ask_room_delete,
     ),
     Command(
         ("room", "retention"), "say for how long a room's messages are kept", _room_retention,
         (_ROOM, _argument("days", metavar="DAYS", help="0: for ever; default: as the settings say")),
-        "Keep messages of {room} for so long only ({days})? Older ones are deleted.",
+        _ask_room_retention,
     ),
     Command(("room", "quota"), "limit what a room may have stored", _room_quota, (_ROOM, _MEGABYTES)),
 )  # fmt: skip
@@ -557,8 +643,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="securechat admin",
         description="Asks the daemon that runs on this machine, through its data directory.",
-        epilog="exit status: 0 done; 1 it cannot be done, or something does not check out; 2 wrong usage; 3 the daemon"
-        " does not answer; 7 no such user, room or login.",
+        epilog="exit status: 0 done; 1 it cannot be done, or something does not check out; 2 wrong usage; 3 no daemon"
+        " runs there, or it does not answer; 7 no such user, room or login.",
     )
     top.add_argument("--data-dir", metavar="DIR", help="the daemon's data directory, if it is not the usual one")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -589,10 +675,14 @@ def run(arguments: Sequence[str]) -> int:
     """Runs a command line; answers the exit status. Raises AdminError, StartupError, BackupFailed."""
     options = parser().parse_args(arguments)
     command: Command = options.command
-    if command.destroys and not options.yes:
-        question = command.destroys.format(**vars(options))
+    if command.destroys and not options.yes and (question := command.destroys(options)):
         if not sys.stdin.isatty():
             raise AdminError(f"{question} Say --yes if you mean it.")
-        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        try:
+            answer = input(f"{question} [y/N] ")
+        except EOFError:
+            print()  # the answer's line has no end
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             raise AdminError("Nothing was done.")
     return command.run(options)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.logger import ILogObserver, LogLevel, formatEvent
@@ -115,12 +116,27 @@ def _version(arguments: Sequence[str]) -> int:
 _SUBCOMMANDS: Final = {"admin": _admin, "demo": _demo, "version": _version}
 
 
+def _printed(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Runs what prints to standard output; that nobody reads it, or that it cannot be written, is no success."""
+    try:
+        try:
+            return run(arguments)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or Python tries, and complains, once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"securechat: {error.filename or 'The output'} cannot be used: {error.strerror}.\n")
+        return Exit.FIXABLE
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     run = _SUBCOMMANDS.get(given[0]) if given else None
     try:
-        return _run_client(given) if run is None else run(given[1:])
+        return _run_client(given) if run is None else _printed(run, given[1:])
     except SecureChatError as error:
         sys.stderr.write(f"securechat: {error}\n")
         return int(getattr(error, "exit", Exit.FIXABLE))

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from securechat.errors import NO_SUCH_ROOM, Exit, Refused, SecureChatError
+from securechat.errors import NO_SUCH_ROOM, NO_SUCH_USER, Exit, Refused, SecureChatError
 from securechat.link import BoundedLineReceiver
 from securechat.server.operations import COMMANDS, AnyCommand, Operations
 
@@ -82,6 +82,8 @@ def _words(refusal: Refused) -> str:
     """What a refusal says to an operator, who joins no rooms."""
     if refusal.code is NO_SUCH_ROOM:
         return f"There is no room {refusal.data['room']} here. securechat admin room list shows them all."
+    if refusal.code is NO_SUCH_USER and refusal.data.get("deleted"):
+        return f"{refusal.data['user']} was deleted."
     return str(refusal)
 
 

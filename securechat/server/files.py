@@ -70,8 +70,13 @@ def server_identity(data_dir: DataDir) -> ServerIdentity:
     if not path.exists():
         _refuse_beside_database(data_dir, path, "the server's identity")
         write_private(path, b64(ed25519_seed(new_ed25519())).encode("ascii") + b"\n")
+    return identity_of(_read_private(path, "the server's identity"), path)
+
+
+def identity_of(content: bytes, path: Path) -> ServerIdentity:
+    """The key that a file of this content has. Raises StartupError: it is damaged."""
     try:
-        return ServerIdentity(ed25519_from_seed(unb64(_read_private(path, "the server's identity").decode().strip())))
+        return ServerIdentity(ed25519_from_seed(unb64(content.decode().strip())))
     except (InvalidKey, UnicodeDecodeError):
         raise StartupError(f"The server's identity in {path} is damaged. Put it back from a backup.") from None
 

@@ -252,7 +252,12 @@ async def user_list(operations: Operations, request: UserList, tell: Tell) -> An
     """All accounts, and the quota that holds where none of their own is set."""
     users = await operations.store.users(operations.now_ms())
     rows = [
-        msgspec.to_builtins(user) | {"connected": len(operations.logins.of(user.user)), "quota": _mb(user.quota)}
+        msgspec.to_builtins(user)
+        | {
+            "connected": len(operations.logins.of(user.user)),
+            "deleted": user.deleted or None,
+            "quota": _mb(user.quota),
+        }
         for user in users
     ]
     return {"users": rows, "limits": operations.limits}

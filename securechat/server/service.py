@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import secrets
@@ -56,7 +57,7 @@ _ANSWER_SECONDS: Final = 0.5 * limits.DRAIN_SECONDS  # for requests under way
 _LEAVE_SECONDS: Final = 0.3 * limits.DRAIN_SECONDS  # for peers to take the bye and close
 _BACKLOG: Final = 1024  # connections that wait to be accepted: after a restart a full room comes back at once
 _TIDY_EVERY: Final = 3600.0  # seconds between two looks at what is too old
-_MAX_SOCKET_PATH: Final = 100  # bytes; the kernel's limit is 108
+MAX_SOCKET_PATH: Final = 100  # bytes; the kernel's limit is 108
 _OWN_FILES: Final = 32  # file descriptors for the database, listeners, logs and the operator; half of them in use
 
 
@@ -237,7 +238,7 @@ class ChatServerService(Service):
 
     def _open_admin(self, store: SQLiteStore, parts: SessionParts, line: ConnectLine) -> None:
         path = self._data.admin_socket
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             self.log.warn("The path {path} is too long for a socket: securechat admin is off.", path=str(path))
             return
         path.unlink(missing_ok=True)  # ours: the lock on the directory is held
@@ -360,9 +361,9 @@ def _bound(listening: Deferred[IListeningPort], listener: str) -> IListeningPort
     if isinstance(result, Failure):
         error = result.value
         why = error.socketError.strerror if isinstance(error, CannotListenError) else str(error)
-        raise StartupError(
-            f"Cannot listen on {listener}: {why}. Is another server running there? Choose another with --listen."
-        )
+        taken = isinstance(error, CannotListenError) and error.socketError.errno == errno.EADDRINUSE
+        advice = "Is another server running there? Choose another" if taken else "Choose another"
+        raise StartupError(f"Cannot listen on {listener}: {why}. {advice} with --listen.")
     if result is None:
         raise StartupError(f"Cannot listen on {listener}: it does not answer at once.")
     port: IListeningPort = result

@@ -99,13 +99,13 @@ def _version(path: Path) -> int:
     """The version of a database, 0 for an empty file. Opened read-only, a foreign one stays as it is."""
     with damage_explained(path):
         try:
-            application, version, tables = _marks(path, "ro")
+            application, version, tables = marks(path, "ro")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
             # A crash left a rollback journal: in a database of ours only one at its very beginning does, before
             # it has a WAL. Any reader must take such a change back first, which one that may not write cannot.
-            application, version, tables = _marks(path, "rw")
+            application, version, tables = marks(path, "rw")
     if application == APPLICATION_ID and version > 0:
         return int(version)
     if (application, version, tables) == (0, 0, 0):
@@ -113,8 +113,8 @@ def _version(path: Path) -> int:
     raise StartupError(f"{path} belongs to another program. Name another file for SecureChat's database.")
 
 
-def _marks(path: Path, mode: str) -> tuple[int, int, int]:
-    """Whose a database is, its version, and how many tables and indexes it has."""
+def marks(path: Path, mode: str) -> tuple[int, int, int]:
+    """Whose a database is, its version, and how many tables and indexes it has. Raises sqlite3.Error."""
     queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
     with closing(_connect(path, mode)) as connection:
         application, version, tables = (connection.execute(sql).fetchone()[0] for sql in queries)

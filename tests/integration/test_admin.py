@@ -92,6 +92,8 @@ class BackupTests(AdminCase):
         keys = self.server.data
         refused = restored.admin("restore", str(backup))
         self.assertEqual((1, True), (refused.returncode, "--key-file" in refused.stderr or "at-rest" in refused.stderr))
+        self.assertFalse(restored.data.exists())
+        restored.data.mkdir(mode=0o700)
         shutil.copy(keys / "atrest.key", restored.data)
         done = restored.admin("restore", str(backup), "--server-key", str(keys / "server.key"))
         self.assertEqual((0, ""), (done.returncode, done.stderr))

@@ -230,7 +230,7 @@ class InviteTests(IntegrationTestCase):
     def test_no_daemon(self) -> None:
         """`securechat admin` says where it looked when no daemon runs there."""
         done = Daemon(self.directory / "none").admin("invite")
-        self.assertEqual(1, done.returncode)
+        self.assertEqual(3, done.returncode)
         self.assertIn("No daemon runs with the data directory", done.stderr)
 
 

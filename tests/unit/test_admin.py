@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -20,10 +21,11 @@ from securechat.crypto import passwords
 from securechat.crypto.atrest import new_key_file
 from securechat.errors import Exit
 from securechat.server.operations import COMMANDS
+from securechat.storage.interface import BackupReport
 from tests.doubles import quick_stretch
 
 USER = {
-    "user": "alice", "created": 0, "suspended": False, "deleted": 0, "quota": None, "rooms": 2, "devices": 1,
+    "user": "alice", "created": 0, "suspended": False, "deleted": None, "quota": None, "rooms": 2, "devices": 1,
     "sessions": 3, "stored": 1234, "connected": 1,
 }  # fmt: skip
 ROOM = {
@@ -39,6 +41,18 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """Yes."""
         return True
+
+
+class Failing(io.StringIO):
+    """Standard output that takes all, and cannot put it where it belongs."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._error = error
+
+    def flush(self) -> None:
+        """Fails."""
+        raise self._error
 
 
 class AdminCase(SynchronousTestCase):
@@ -123,6 +137,46 @@ class TableTests(AdminCase):
             self.asked.clear()
             self.patch(sys, "stdin", io.StringIO())
 
+    def test_end_of_input(self) -> None:
+        """Ctrl-D is no yes."""
+        self.patch(sys, "stdin", Terminal(""))
+        status, out, complaints = self.run_admin("user", "delete", "alice")
+        self.assertEqual((Exit.FIXABLE, "securechat: Nothing was done.\n"), (status, complaints))
+        self.assertTrue(out.endswith("[y/N] \n"))
+        self.assertEqual([], self.asked)
+
+
+class OutputTests(AdminCase):
+    """Tests for output that nobody reads, or that cannot be written."""
+
+    def to(self, error: OSError, *arguments: str) -> tuple[int, str]:
+        """The status and the complaints of a command whose output fails."""
+        complaints = io.StringIO()
+        with redirect_stdout(Failing(error)), redirect_stderr(complaints):
+            status = cli.main(["admin", *arguments])
+        return status, complaints.getvalue()
+
+    def test_nobody_reads(self) -> None:
+        """A pipe that is closed ends a command with 1, without a word."""
+        self.answer = {"users": [], "limits": {}}
+        self.assertEqual((1, ""), self.to(BrokenPipeError(errno.EPIPE, "Broken pipe"), "user", "list", "--json"))
+
+    def test_full(self) -> None:
+        """A full disk is told; a help text too is no success then."""
+        self.answer = {"figures": {"connections": 3}}
+        full = OSError(errno.ENOSPC, "No space left on device")
+        said = (1, "securechat: The output cannot be used: No space left on device.\n")
+        self.assertEqual(said, self.to(full, "status"))
+        self.assertEqual(said, self.to(full, "--help"))
+
+    def test_password_that_cannot_be_shown(self) -> None:
+        """It is not set."""
+        self.patch(admin, "stretch", quick_stretch)
+        self.answer = {"srv": "S" * 43}
+        full = OSError(errno.ENOSPC, "No space left on device")
+        self.assertEqual(1, self.to(full, "user", "reset-password", "alice", "--yes")[0])
+        self.assertEqual([{"cmd": "user-reset-password", "user": "alice"}], self.asked)
+
 
 class CommandTests(AdminCase):
     """Tests for what single commands ask and print."""
@@ -133,7 +187,7 @@ class CommandTests(AdminCase):
         self.assertEqual("securechat://x\n", self.ok("invite", "#Ops", "--uses", "3", "--days", "0.5"))
         self.assertEqual([{"cmd": "invite", "room": "ops", "uses": 3, "expires": 43200}], self.asked)
         for wrong in (("--uses", "0"), ("--days", "0"), ("--days", "400"), ("a b",)):
-            self.assertEqual(Exit.FIXABLE, self.run_admin("invite", *wrong)[0], wrong)
+            self.assertEqual(Exit.USAGE, self.run_admin("invite", *wrong)[0], wrong)
         self.assertEqual(1, len(self.asked))
 
     def test_status(self) -> None:
@@ -146,7 +200,7 @@ class CommandTests(AdminCase):
         self.answer = {"path": "/x", "size": 2_500_000, "accounts": 1, "rooms": 2, "messages": 3, "sealed": 4}
         out = self.ok("backup", "some/file")
         self.assertEqual(os.path.abspath("some/file"), self.asked[0]["path"])
-        for part in ("2.5 MB", "1 account,", "2 rooms", "3 messages", "server.key", "atrest.key"):
+        for part in ("2.5 MB, 1 account,", "2 rooms", "3 messages", "looks deeper", "server.key", "atrest.key"):
             self.assertIn(part, out)
 
     def test_check(self) -> None:
@@ -200,12 +254,32 @@ class CommandTests(AdminCase):
     def test_revoke(self) -> None:
         """A device or all must be said, and not both; where nothing ended the status says so."""
         self.answer = {"sessions": 1, "connections": 0}
-        for arguments in ((), ("ab" * 16, "--all")):
+        for arguments in ((), ("",), ("ab" * 16, "--all")):
             self.assertEqual(Exit.USAGE, self.run_admin("revoke", "alice", *arguments)[0], arguments)
+        self.assertEqual([], self.asked)
         self.assertIn("1 session and 0 connections", self.ok("revoke", "alice", "--all"))
         self.answer = {"sessions": 0, "connections": 0}
-        self.assertEqual(Exit.NOT_THERE, self.run_admin("revoke", "alice", "ab" * 16)[0])
-        self.assertEqual({"cmd": "revoke", "user": "alice", "device": "ab" * 16}, self.asked[-1])
+        self.assertEqual(Exit.NOT_THERE, self.run_admin("revoke", "alice", "--all")[0])
+        self.assertEqual({"cmd": "revoke", "user": "alice", "device": None}, self.asked[-1])
+
+    def test_revoke_a_device(self) -> None:
+        """A device is known by how its id starts, if no other starts so; else those there are are named."""
+        one, other = "ab" * 16, "ac" * 16
+        self.answer = {"sessions": [SESSION, {**SESSION, "device": other}, {**SESSION, "device": None}]}
+
+        def ask(data_dir: str | None, request: dict[str, Any], tell: Any = None) -> dict[str, Any]:
+            self.ask(data_dir, request)
+            return {"sessions": 1, "connections": 1} if request["cmd"] == "revoke" else self.answer
+
+        self.patch(admin, "ask", ask)
+        for start, device in ((one, one), ("ab", one), ("AC", other)):
+            self.assertIn("1 session and 1 connection ended", self.ok("revoke", "Alice", start))
+            self.assertEqual({"cmd": "revoke", "user": "alice", "device": device}, self.asked[-1])
+        for start, ends in (("a", Exit.USAGE), ("b", Exit.NOT_THERE), ("x y", Exit.NOT_THERE)):
+            status, _, complaints = self.run_admin("revoke", "alice", start)
+            self.assertEqual((ends, True), (status, f"{one}, {other}." in complaints), start)
+        self.answer = {"sessions": []}
+        self.assertIn("It has no login of a device.", self.run_admin("revoke", "alice", "ab")[2])
 
     def test_reset_password(self) -> None:
         """The password is made here and never leaves; what does is what a client would derive from it."""
@@ -224,15 +298,45 @@ class CommandTests(AdminCase):
         self.assertEqual((3, {19}), (len(seen), {len(password) for password in seen}))
 
     def test_numbers(self) -> None:
-        """A number or the word default; anything else is wrong usage."""
+        """A number up to what the settings allow, or the word default; anything else is wrong usage, said in words."""
         self.answer = {}
-        self.ok("room", "quota", "ops", "5")
-        self.ok("user", "quota", "alice", "default")
-        self.assertIn("for ever", self.ok("room", "retention", "ops", "0", "--yes"))
-        self.assertEqual([5, None], [request["megabytes"] for request in self.asked[:2]])
-        self.assertEqual(0, self.asked[2]["days"])
-        for wrong in ("-1", "many", "1.5", ""):
-            self.assertEqual(Exit.USAGE, self.run_admin("room", "quota", "ops", "--", wrong)[0], wrong)
+        for command, unit, most in (
+            (("room", "quota", "ops"), "MB", 100_000_000),
+            (("user", "quota", "alice"), "MB", 100_000_000),
+            (("room", "retention", "ops"), "days", 36_500),
+        ):
+            yes = ("--yes",) if "retention" in command else ()
+            for given, value in (("5", 5), ("0", 0), (str(most), most), ("default", None)):
+                self.ok(*command, given, *yes)
+                self.assertEqual([value], [self.asked[-1].get("megabytes", self.asked[-1].get("days"))])
+            for wrong in ("-1", "many", "1.5", "", str(most + 1), "9" * 5000):
+                asked = len(self.asked)
+                status, _, complaints = self.run_admin(*command, *yes, "--", wrong)
+                said = (
+                    f"securechat: {wrong[:40]!r} is neither a number from 0 to {most} ({unit}) nor the word default.\n"
+                )
+                self.assertEqual((Exit.USAGE, said, asked), (status, complaints, len(self.asked)))
+
+    def test_limits_in_words(self) -> None:
+        """What holds now is a sentence."""
+        self.answer = {}
+        for arguments, said in (
+            (("room", "quota", "ops", "1"), "ops may have 1 megabyte of messages stored."),
+            (("room", "quota", "ops", "0"), "ops may have any amount of messages stored."),
+            (("user", "quota", "al", "default"), "al may have as much of messages stored as the settings say."),
+            (("room", "retention", "ops", "5", "--yes"), "Messages of ops are kept for 5 days."),
+            (("room", "retention", "ops", "0"), "Messages of ops are kept for ever."),
+            (("room", "retention", "ops", "default"), "Messages of ops are kept as long as the settings say."),
+        ):
+            self.assertEqual(f"{said}\n", self.ok(*arguments))
+
+    def test_retention_asks(self) -> None:
+        """It asks where messages may be deleted, with the days in words, and of nothing that cannot be."""
+        said = "Keep messages of ops for 5 days only? Older ones are deleted. Say --yes"
+        self.assertIn(said, self.run_admin("room", "retention", "#Ops", "5")[2])
+        self.assertIn("for 1 day only?", self.run_admin("room", "retention", "ops", "1")[2])
+        self.assertEqual(Exit.USAGE, self.run_admin("room", "retention", "a b", "1")[0])
+        self.assertEqual([], self.asked)
 
     def test_names(self) -> None:
         """Names are folded as a client folds them; one that gave up its name is called as it is listed."""
@@ -240,7 +344,15 @@ class CommandTests(AdminCase):
         self.ok("room", "delete", "#OPS", "--yes")
         self.ok("room", "delete", "ops#ab12", "--yes")
         self.assertEqual(["ops", "ops#ab12"], [request["room"] for request in self.asked])
-        self.assertEqual(Exit.FIXABLE, self.run_admin("user", "suspend", "no such name")[0])
+        for wrong in (
+            ("user", "suspend", "no such name"),
+            ("user", "delete", "no such name", "--yes"),
+            ("room", "delete", "a b", "--yes"),
+            ("room", "delete", "ops#", "--yes"),
+            ("room", "quota", "ops#" + "a" * 300, "1"),
+        ):
+            self.assertEqual(Exit.USAGE, self.run_admin(*wrong)[0], wrong)
+        self.assertEqual(2, len(self.asked))
 
 
 class RestoreTests(AdminCase):
@@ -274,13 +386,46 @@ class RestoreTests(AdminCase):
         self.assertIn("--server-key FILE", self.restore())
         identity = self.directory / "server.key"
         identity.write_text("A" * 43 + "=\n")
-        self.assertIn("no database at all", self.restore("--server-key", str(identity)))
-        self.assertEqual(0o600, (self.data / "server.key").stat().st_mode & 0o777)
-        identity.write_text("B" * 43 + "=\n")
+        damaged = f"securechat: {self.backup} is damaged, or no database at all: take another backup.\n"
+        self.assertEqual(damaged, self.restore("--server-key", str(identity)))
+        self.assertIn("cannot be read", self.restore("--server-key", str(self.directory / "none")))
+        bad = self.directory / "bad.key"
+        bad.write_text("no key")
+        self.assertIn(f"{bad} is damaged", self.restore("--server-key", str(bad)))
+        self.assertEqual(["atrest.key", "lock"], sorted(path.name for path in self.data.iterdir()))
+        other = self.data / "server.key"
+        other.write_text("B" * 42 + "A=\n")
+        other.chmod(0o600)
         self.assertIn("another identity than", self.restore("--server-key", str(identity)))
-        self.assertIn("cannot be copied", self.restore("--server-key", str(self.directory / "none")))
+        other.unlink()
         self.backup.unlink()
         self.assertIn("There is no file", self.restore())
+
+    def test_nothing_left(self) -> None:
+        """A data directory that a failed restore made is gone again."""
+        self.assertIn("--key-file FILE", self.restore())
+        self.assertFalse(self.data.exists())
+
+    def test_identity_that_cannot_be_put(self) -> None:
+        """Where the server's identity cannot be written the database does not stay alone."""
+        key = self.directory / "atrest.key"
+        key.write_text(new_key_file())
+        key.chmod(0o600)
+        identity = self.directory / "server.key"
+        identity.write_text("A" * 43 + "=\n")
+
+        def put_back(backup: Path, target: Path, *_: Any, **__: Any) -> BackupReport:
+            target.write_bytes(b"the database")
+            return BackupReport(1, 0, 0, 0, 0)
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(admin.copies, "put_back", put_back)
+        self.patch(admin, "write_private", full)
+        said = self.restore("--server-key", str(identity), "--key-file", str(key))
+        self.assertIn("server.key cannot be written: No space left on device. Nothing was restored.", said)
+        self.assertFalse(self.data.exists())
 
 
 class ProgressTests(SynchronousTestCase):
@@ -315,3 +460,10 @@ class AskTests(SynchronousTestCase):
         """Where no daemon runs it is said which directory was looked into."""
         error = self.assertRaises(admin.AdminError, admin.ask, "/nowhere/at/all", {"cmd": "check"})
         self.assertIn("No daemon runs with the data directory /nowhere/at/all", str(error))
+        self.assertEqual(Exit.NETWORK, error.exit)
+
+    def test_path_too_long(self) -> None:
+        """A directory whose path leaves no room for a socket's is told as that."""
+        error = self.assertRaises(admin.AdminError, admin.ask, "/" + "x" * 100, {"cmd": "check"})
+        self.assertIn("admin.sock is too long for a socket (112 bytes of at most 100)", str(error))
+        self.assertEqual(Exit.NETWORK, error.exit)

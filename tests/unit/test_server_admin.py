@@ -355,8 +355,10 @@ class UserTests(AdminCase):
         self.assertIsInstance(self.send(), m.SendOk)
         self.assertIsNone(self.do(self.store.backup("bob")))
         self.assertEqual(0, self.ok("check")["count"])
-        self.assertIn("There is no user bob", self.refused("user-delete", user="bob")[0])
-        self.assertIn("There is no user bob", self.refused("user-suspend", user="bob", yes=False)[0])
+        for cmd in ("user-delete", "user-suspend", "user-quota", "sessions", "revoke"):
+            self.assertEqual(("bob was deleted.", Exit.NOT_THERE), self.refused(cmd, user="bob"), cmd)
+        alice, bob, _ = self.ok("user-list")["users"]
+        self.assertEqual((None, START * 1000), (alice["deleted"], bob["deleted"]))
 
     def test_reset_password(self) -> None:
         """The server gets what a client derives, never a password; the old one does not do any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sqlite3
 import stat
@@ -13,7 +14,7 @@ from typing import Any, Final
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
 from securechat.crypto.roomlog import ChangeTopic
 from securechat.errors import BackupFailed, Refused, StartupError
-from securechat.storage import copies
+from securechat.storage import copies, migrate
 from securechat.storage.interface import Fault
 from securechat.storage.queries import rotation, sealed
 from securechat.storage.sqlite import SQLiteStore
@@ -159,10 +160,10 @@ class CopyTests(WholeCase):
         self.directory.mkdir()
         self.target = self.directory / "backup"
 
-    def restored(self, *, key_file: str | None = None) -> Any:
+    def restored(self, *, key_file: str | None = None, srv: str = SRV) -> Any:
         """Puts the backup back."""
         kek = KeyEncryptionKeys(self.KEY_FILE if key_file is None else key_file)
-        return copies.put_back(self.target, self.directory / "chat.db", kek, unheard, now=1)
+        return copies.put_back(self.target, self.directory / "chat.db", kek, srv, unheard, now=1)
 
     def test_there_and_back(self) -> None:
         """What was in the database is in the backup and in what is made of it, but for the epoch."""
@@ -200,6 +201,32 @@ class CopyTests(WholeCase):
         )
         self.assertIn("cannot be written", error.getErrorMessage())
 
+    def test_no_place(self) -> None:
+        """A name that no file can have, a directory, and one that may not be searched are refused in words."""
+        closed = self.directory / "closed"
+        closed.mkdir()
+
+        def stat_refused(path: Path, **_: Any) -> Any:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        for target, said in (
+            (self.directory / ("x" * 300), "cannot be written: File name too long. Nothing was left there."),
+            (closed, "is a directory"),
+        ):
+            error = self.failureResultOf(self.start(self.store.copy_to(target, unheard)), BackupFailed)
+            self.assertIn(f"{target} {said}", error.getErrorMessage())
+        self.patch(Path, "is_dir", stat_refused)  # root, who may run this, may search everything
+        error = self.failureResultOf(self.start(self.store.copy_to(closed / "x", unheard)), BackupFailed)
+        said = f"{closed / 'x'} cannot be written: Permission denied. Nothing was left there."
+        self.assertEqual(said, error.getErrorMessage())
+
+    def test_nothing_left_by_any_name(self) -> None:
+        """Also where the name looks like a pattern."""
+        self.sql("UPDATE segment SET sealed = zeroblob(100) WHERE id = 1")
+        target = self.directory / "backup[1]*.db"
+        self.failureResultOf(self.start(self.store.copy_to(target, unheard)), BackupFailed)
+        self.assertEqual([], list(self.directory.iterdir()))
+
     def test_damaged(self) -> None:
         """A database with a row that does not open makes no backup."""
         self.sql("UPDATE segment SET sealed = zeroblob(100) WHERE id = 1")
@@ -221,16 +248,59 @@ class CopyTests(WholeCase):
 
     def test_no_backup(self) -> None:
         """What is no backup, a damaged one, and a database in use are refused, and nothing is left."""
+        damaged = f"{self.target} is damaged, or no database at all: take another backup."
         self.target.write_bytes(b"nothing of the kind" * 1000)
-        self.assertRaises(StartupError, self.restored)
+        self.assertEqual(damaged, str(self.assertRaises(BackupFailed, self.restored)))
         self.target.unlink()
         self.do(self.store.copy_to(self.target, unheard))
+        whole = self.target.read_bytes()
+        self.target.write_bytes(whole[: len(whole) // 2])
+        self.assertEqual(damaged, str(self.assertRaises(BackupFailed, self.restored)))
+        self.target.write_bytes(whole)
         with closing(sqlite3.connect(self.target)) as database, database:
             database.execute("UPDATE room_event SET sealed = zeroblob(9)")
-        self.assertIn("room_event", str(self.assertRaises(BackupFailed, self.restored)))
+        said = str(self.assertRaises(BackupFailed, self.restored))
+        self.assertIn("room_event", said)
+        self.assertTrue(said.startswith(f"{self.target} is damaged (") and said.endswith("): take another backup."))
         self.target.with_name("backup-wal").write_bytes(b"")
         self.assertIn("in use", str(self.assertRaises(BackupFailed, self.restored)))
         self.assertEqual(["backup", "backup-wal"], sorted(path.name for path in self.directory.iterdir()))
+
+    def test_empty(self) -> None:
+        """An empty file, and a database without a table, are no backup of an empty server."""
+        self.target.write_bytes(b"")
+        said = f"{self.target} is empty: no backup."
+        self.assertEqual(said, str(self.assertRaises(BackupFailed, self.restored)))
+        with closing(sqlite3.connect(self.target)) as database:
+            database.execute("VACUUM")
+        self.assertEqual(said, str(self.assertRaises(BackupFailed, self.restored)))
+        self.assertEqual([self.target], list(self.directory.iterdir()))
+
+    def test_others_databases(self) -> None:
+        """One of another program, or from a newer version, is named as what it is, by its own name."""
+        for statement, said in (
+            ("CREATE TABLE other (x)", "is a database of another program"),
+            (f"PRAGMA application_id = {migrate.APPLICATION_ID}; PRAGMA user_version = 99", "A newer SecureChat made"),
+        ):
+            with closing(sqlite3.connect(self.target)) as database:
+                database.executescript(statement)
+            error = str(self.assertRaises(BackupFailed, self.restored))
+            self.assertIn(said, error)
+            self.assertIn(str(self.target), error)
+            self.assertNotIn(".part", error)
+        self.assertEqual([self.target], list(self.directory.iterdir()))
+
+    def test_other_server(self) -> None:
+        """With another server's identity it is refused, for no client would take its accounts; nothing is left."""
+        self.do(self.store.copy_to(self.target, unheard))
+        other = "A" * len(SRV)
+        error = self.assertRaises(BackupFailed, self.restored, srv=other)
+        said = f"This server.key is not the one the accounts in {self.target} were made for."
+        self.assertEqual(said, str(error))
+        self.assertEqual([self.target], list(self.directory.iterdir()))
+        with closing(sqlite3.connect(self.target)) as database, database:
+            database.execute("UPDATE account SET keys = x'90' WHERE name = 'bob'")  # damage, which check is for
+        self.assertEqual(3, self.restored().accounts)
 
 
 class RotationTests(WholeCase):

@@ -88,11 +88,11 @@ def end_sessions(cursor: Cursor, user: str, device: str | None) -> int:
 
 
 def _account(cursor: Cursor, user: str) -> int:
-    """The row of an account that was not deleted. Raises Refused: `no_such_user`."""
-    cursor.execute("SELECT id FROM account WHERE name = ? AND deleted = 0", (user,))
+    """The row of an account. Raises Refused: `no_such_user`, with `deleted` where there was one."""
+    cursor.execute("SELECT id, deleted FROM account WHERE name = ?", (user,))
     row = cursor.fetchone()
-    if row is None:
-        raise Refused(NO_SUCH_USER, user=user)
+    if row is None or row[1]:
+        raise Refused(NO_SUCH_USER, user=user, deleted=row is not None)
     return int(row[0])
 
 
