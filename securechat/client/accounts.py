@@ -57,6 +57,7 @@ T = TypeVar("T")
 Run = Callable[..., Awaitable[Any]]
 _PASSING: Final = frozenset({BUSY, FULL, INTERNAL, RATE_LIMITED, TRY_AGAIN})
 MOST_VERSION: Final = 2**53 - 1
+_ELSEWHERE: Final = "log in with the new one from an empty directory: securechat --data-dir NEW_DIR CONNECT_LINE"
 _BACKUP_PINS: Final = 1000  # each takes 250 bytes of the backup and more
 _BACKUP_KEY: Final = 2600  # bytes that an RSA key takes of it
 _BACKUP_REST: Final = 8192  # and all but pins and keys, with the padding
@@ -317,9 +318,10 @@ async def _login_with(
     except Refused as refusal:
         if refusal.code is BAD_LOGIN:
             raise WrongPassword(
-                f"That password opens the keys of {profile.user} on this machine, but the server refuses it. Was it"
-                f" changed from another machine? Then move {profile.path} away and /login with the new one: your keys"
-                " come back from the backup."
+                f"That password opens the keys of {profile.user} on this machine, but the server refuses it. Either it"
+                " was changed on another machine; then the backup brings your keys along when you"
+                f" {_ELSEWHERE}. Or the operator suspended or deleted the account or reset its password: ask them. Keep"
+                f" {profile.path} in any case: your keys are in it."
             ) from None
         raise
     if reply.device is UNSET:
@@ -407,7 +409,10 @@ async def _open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -
         stretched = await shop.run(stretch, password, slot.salt)
         with contextlib.suppress(WrongSecret):
             return slot, keystore.open_slot(slot, stretched.keystore_key()), stretched
-    raise WrongPassword(f"That is not the password of {keystore.user}. (The keys on this machine do not open.)")
+    raise WrongPassword(
+        f"That is not the password of {keystore.user} on this machine: the keys here do not open. If it was changed on"
+        f" another machine, or reset by the operator, {_ELSEWHERE}."
+    )
 
 
 async def _login_afresh(
@@ -483,7 +488,7 @@ async def _restored(
             raise
         raise KeysOutOfReach(
             f"The password is right, but the keys of {profile.user} cannot be restored: {error}. Log in on a machine"
-            " that has them, or start over with new keys: /reset-identity.",
+            " whose keys this password opens, or start over with new keys: /reset-identity.",
             Stranded(profile.user, stretched.salt, reply.backup_version),
         ) from None
     return fetched
@@ -527,13 +532,19 @@ async def fetch_backup(
     if stored.version >= MOST_VERSION:
         raise WrongSecret("the backup has a number that no other can follow")
     by_code = sealed_backup.needs_code(stored.blob)
-    key = stretched.backup_key()
+    key, what = stretched.backup_key(), "password"
     if by_code:
         typed = await shop.ask_code()
         if not typed:
             raise WrongSecret("the backup lies under a recovery code, and none was given")
-        key = sealed_backup.code_key(sealed_backup.parse_code(typed))
-    opened = await open_backup(shop, profile, key, stored)
+        key, what = sealed_backup.code_key(sealed_backup.parse_code(typed)), "recovery code"
+    try:
+        opened = await open_backup(shop, profile, key, stored)
+    except WrongSecret:
+        reset = "" if by_code else " (perhaps the operator reset your password)"
+        raise WrongSecret(
+            f"the backup at the server does not open with this {what}. It lies under another one{reset}, or is damaged"
+        ) from None
     return opened, key, by_code, stored.version
 
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securechat.client.profile import ClientDir
-from securechat.client.protocol import ChatClientProtocol, LinkLost, NotTheServer
+from securechat.client.protocol import ROOM_DELETED, ChatClientProtocol, LinkLost, NotTheServer
 from securechat.errors import Exit, SecureChatError
 from securechat.link import ClientTLS, ConnectLine, is_loopback, join_address
 from securechat.wire import messages as m
@@ -49,8 +49,12 @@ class LinkListener(Protocol):
     def link_event(self, event: m.AnyEvent) -> None:
         """The server said something."""
 
-    def link_down(self, why: str, wait: float | None) -> None:
-        """The connection is gone, or an attempt failed; the next one is in `wait` seconds, None: there is none."""
+    def link_down(self, why: str, wait: float | None, *, news: bool = False) -> None:
+        """The connection is gone, or an attempt failed; the next one is in `wait` seconds, None: there is none.
+
+        Args:
+            news: `why` is a thing to know by itself, not a trouble with the connection.
+        """
 
 
 Ask = Callable[[str], Any]
@@ -314,7 +318,7 @@ class ServerLink:
             self.stop()
             self._listener.link_down(reason, None)
         else:
-            self._listener.link_down(reason, 0.0)
+            self._listener.link_down(reason, 0.0, news=bye is not None and bye.reason == ROOM_DELETED)
 
 
 __all__ = ["CannotConnect", "ChangedServer", "LinkListener", "LinkLost", "ServerLink", "UntrustedServer"]

@@ -382,7 +382,7 @@ class ChatCore:
         except InvalidKey as error:
             self.show(Failure(f"The server sent keys as yours that are refused: {error}.", Exit.UNTRUSTED))
 
-    def link_down(self, why: str, wait: float | None) -> None:
+    def link_down(self, why: str, wait: float | None, *, news: bool = False) -> None:
         """The connection is gone, or an attempt failed."""
         if self.link is None:
             return  # by our own doing
@@ -396,7 +396,10 @@ class ChatCore:
             self.show(Failure(f"Disconnected: {why}", Exit.NETWORK))
             self.own_task(self.leave_account(), "leaving")
             return
-        if not self._said_down:
+        if news:
+            self._said_down = True
+            self.notice(f"{why.removesuffix('.')}. Connecting again.")
+        elif not self._said_down:
             self._said_down = True
             self.notice(f"The connection is lost: {why.removesuffix('.')}. It is tried again; what you type is kept.")
         self._tell_status(f"offline, next try in {wait:.0f} s" if wait else "connecting")

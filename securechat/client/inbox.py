@@ -373,14 +373,23 @@ def to_item(
     if verdict.hidden is not None:
         return Unshown(conversation.title, 1, _why(verdict.hidden, changed=bool(mark)))
     at = message.ts if timed else None
-    marks = "; ".join([*filter(None, [mark]), *map(_said, verdict.flags)])
+    own = message.sender == user
+    marks = "; ".join([*filter(None, [mark]), *(_said_of_own(f) if own else _said(f) for f in verdict.flags)])
     if conversation.peer is not None:
-        return PrivateMessage(conversation.peer, examined.text, message.sender == user, at, marks)
+        return PrivateMessage(conversation.peer, examined.text, own, at, marks)
     return RoomMessage(conversation.label, message.sender, examined.text, at, marks)
 
 
 def _said(found: Found) -> str:
     return f"{found.text} ({found.cure})" if found.cure else found.text
+
+
+def _said_of_own(found: Found) -> str:
+    """What is said to the author of a message, who can ask nobody else for those that are missing before it."""
+    if found.finding is not Finding.MISSING:
+        return _said(found)
+    messages, them = ("1 message of yours is", "it") if found.n == 1 else (f"{found.n} messages of yours are", "them")
+    return f"before this, {messages} not in the history the server gives (send {them} again if that matters)"
 
 
 def _why(found: Found, *, changed: bool) -> str:

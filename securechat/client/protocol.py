@@ -23,6 +23,8 @@ from securechat.wire import messages as m
 _HELLO_SECONDS: Final = 10.0
 _MAX_LINE_FROM_SERVER: Final = 4 * limits.MAX_LINE  # a page of keys or members may be longer than what a client sends
 _ANSWER_SECONDS: Final = 30.0  # a ping without an answer for so long: the server is gone
+_UNANSWERED: Final = "the connection was lost before the server answered: look whether it was done, or type it again"
+ROOM_DELETED: Final = "room_deleted"  # of `bye.reason`
 
 
 class LinkLost(SecureChatError):
@@ -101,9 +103,11 @@ class ChatClientProtocol(BoundedLineReceiver):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         why = self._why(reason)
+        # News of a room are no reason why something typed was not done, and are told once, by the listener.
+        unanswered = _UNANSWERED if self._bye is not None and self._bye.reason == ROOM_DELETED else why
         waiting, self._waiting = self._waiting, deque()
         for _, _, answer in waiting:
-            answer.errback(LinkLost(why))
+            answer.errback(LinkLost(unanswered))
         self._listener.lost(self, why)
 
     def _why(self, reason: Any) -> str:

@@ -14,7 +14,7 @@ from securechat.errors import BUSY, NO_BACKUP, RATE_LIMITED, STALE_BACKUP, TRY_A
 from securechat.storage.interface import Account
 from securechat.wire.codec import encode
 from securechat.wire.messages import KeyBundle
-from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient, Person, load_checked_before
+from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient, Person, load_checked_before, quick_stretch
 
 NEW = "anothersecret"
 SEPARATE = "a new device of your account"
@@ -186,7 +186,12 @@ class LoginTests(AccountCase):
         fresh = self.again(self.alice, login=False)
         self.assertEqual(Exit.LOGIN_REFUSED, fresh.exit("/login alice wrongpassword"))
         self.assertEqual([], self.network.wires[-1].asked)
-        self.assertIn("That is not the password of alice.", fresh.view.text)
+        self.assertEqual(
+            "! That is not the password of alice on this machine: the keys here do not open. If it was changed on"
+            " another machine, or reset by the operator, log in with the new one from an empty directory:"
+            " securechat --data-dir NEW_DIR CONNECT_LINE.",
+            fresh.view.take()[-1],
+        )
         self.assertIsNone(fresh.core.link)
         self.assertEqual(Exit.OK, fresh.exit(f"/login alice {PASSWORD}"))
 
@@ -196,11 +201,59 @@ class LoginTests(AccountCase):
         other.type(f"/login alice {PASSWORD}")
         other.type(f"/passwd {PASSWORD} {NEW}")
         fresh = self.again(self.alice, login=False)
-        self.assertEqual(Exit.LOGIN_REFUSED, fresh.exit(f"/login alice {PASSWORD}"))
-        self.assertIn("changed from another machine", fresh.view.text)
-        path = self.profile(fresh).path
-        path.rename(path.with_name("away"))
-        self.assertEqual(Exit.OK, fresh.exit(f"/login alice {NEW}"))
+        self.assertEqual(self.refused_here(fresh), self.refuses_old(fresh))
+        self.assertEqual(Exit.LOGIN_REFUSED, fresh.exit(f"/login alice {NEW}"))
+        self.assertIn("If it was changed on another machine", fresh.view.take()[-1])
+        self.assertEqual(Exit.OK, self.elsewhere("empty").exit(f"/login alice {NEW}"))
+
+    def refuses_old(self, client: ChatClient) -> str:
+        """What a login says whose password opens the keys on this machine, when the server refuses it."""
+        self.assertEqual(Exit.LOGIN_REFUSED, client.exit(f"/login alice {PASSWORD}"))
+        return client.view.take()[-1]
+
+    def refused_here(self, client: ChatClient) -> str:
+        """What it should say: the server gives one answer, so the text has to be true whyever it refuses."""
+        return (
+            "! That password opens the keys of alice on this machine, but the server refuses it. Either it was changed"
+            " on another machine; then the backup brings your keys along when you log in with the new one from an empty"
+            " directory: securechat --data-dir NEW_DIR CONNECT_LINE. Or the operator suspended or deleted the account"
+            f" or reset its password: ask them. Keep {self.profile(client).path} in any case: your keys are in it."
+        )
+
+    def test_ended_by_the_operator(self) -> None:
+        """An account that was suspended or deleted is told the same; the keys stay, and serve once it is let in."""
+        fresh = self.again(self.alice, login=False)
+        self.do(self.store.suspend("alice", yes=True))
+        self.assertEqual(self.refused_here(fresh), self.refuses_old(fresh))
+        self.do(self.store.suspend("alice", yes=False))
+        self.assertEqual(Exit.OK, fresh.exit(f"/login alice {PASSWORD}"))
+        fresh = self.again(fresh, login=False)
+        self.do(self.store.delete_user("alice", now=0))
+        self.assertEqual(self.refused_here(fresh), self.refuses_old(fresh))
+        self.assertEqual(["keystore.json"], self.files(fresh))
+
+    def test_reset_by_the_operator(self) -> None:
+        """The old password is told what may be; the new one opens no keys, here or in the backup, and that is said."""
+        fresh = self.again(self.alice, login=False)
+        self.reset_password()
+        self.assertEqual(self.refused_here(fresh), self.refuses_old(fresh))
+        self.assertEqual(Exit.LOGIN_REFUSED, fresh.exit(f"/login alice {NEW}"))
+        self.assertIn("or reset by the operator, log in with the new one from an empty", fresh.view.take()[-1])
+        empty = self.elsewhere()
+        self.assertEqual(Exit.UNTRUSTED, empty.exit(f"/login alice {NEW}"))
+        self.assertEqual(
+            "! The password is right, but the keys of alice cannot be restored: the backup at the server does not open"
+            " with this password. It lies under another one (perhaps the operator reset your password), or is damaged."
+            " Log in on a machine whose keys this password opens, or start over with new keys: /reset-identity.",
+            empty.view.take()[-1],
+        )
+        self.assertEqual(Exit.OK, empty.exit(f"/reset-identity {NEW} yes"))
+
+    def reset_password(self) -> None:
+        """The operator gives alice another password."""
+        salt = bytes(16)
+        token = quick_stretch(NEW, salt).auth_token(SRV, "alice")
+        self.do(self.store.reset_password("alice", password_hash=f"hash of {token}", salt=salt, now=0))
 
     def test_other_identity(self) -> None:
         """When the server has another identity of this name, nobody is logged in, whatever else it says."""

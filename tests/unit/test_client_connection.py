@@ -182,6 +182,7 @@ class Ear:
         self.up: list[ChatClientProtocol] = []
         self.events: list[m.AnyEvent] = []
         self.down: list[tuple[str, float | None]] = []
+        self.news: list[bool] = []
 
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """As LinkListener's."""
@@ -191,9 +192,10 @@ class Ear:
         """As LinkListener's."""
         self.events.append(event)
 
-    def link_down(self, why: str, wait: float | None) -> None:
+    def link_down(self, why: str, wait: float | None, *, news: bool = False) -> None:
         """As LinkListener's."""
         self.down.append((why, wait))
+        self.news.append(news)
 
 
 class LinkCase(SynchronousTestCase):
@@ -497,6 +499,17 @@ class BackTests(LinkCase):
             self.assertEqual([("Elsewhere.", None)], self.ear.down)
             self.clock.pump([1.0] * 60)
             self.assertEqual(1, len(self.endpoint.attempts))
+
+    def test_news(self) -> None:
+        """That a room was deleted is told as news, any other goodbye as a trouble; both come back."""
+        for reason, news in (("room_deleted", True), ("shutdown", False)):
+            self.setUp()
+            protocol = self.connected()
+            protocol.dataReceived(encode(m.Bye(reason=reason, msg="So it is.")))
+            self.lose(protocol, ConnectionDone())
+            self.assertEqual((("So it is.", 0.0), news), (self.ear.down[0], self.ear.news[0]))
+            self.clock.advance(0.5)
+            self.assertEqual(2, len(self.endpoint.attempts))
 
     def test_other_goodbyes(self) -> None:
         """After any other goodbye, as of a server that restarts, it comes back."""

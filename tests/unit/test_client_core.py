@@ -442,6 +442,66 @@ class ShownOnceTests(TalkCase):
         self.serve()
 
 
+class RoomDeletedTests(TalkCase):
+    """Tests for a room that the server's operator deletes."""
+
+    DELETED = "The operator of this server deleted the room general, with all its messages."
+    BACK = ("* You are no longer in general. No room is active: /switch ROOM.", "* Connected again.")
+
+    def delete(self) -> None:
+        """The operator does it."""
+        for user in self.do(self.store.remove_room("general")).members:
+            for session in self.parts.logins.of(user):
+                session.end("room_deleted", self.DELETED)
+        self.settle()
+
+    def test_told(self) -> None:
+        """It is told as what happened, not as a connection that is lost, to all who were in it."""
+        self.bob.view.take()
+        self.delete()
+        self.pass_time(40)
+        for client in (self.alice, self.bob):
+            self.assertEqual([f"* {self.DELETED} Connecting again.", *self.BACK], client.view.take())
+
+    def test_loss_after_it(self) -> None:
+        """A server that then stays away is not told besides; the next loss is."""
+        self.delete()
+        self.away()
+        self.pass_time(40)
+        self.assertEqual([f"* {self.DELETED} Connecting again."], self.alice.view.take())
+        self.back()
+        self.assertEqual([*self.BACK], self.alice.view.take())
+        self.away()
+        self.assertIn("* The connection is lost: the connection broke.", self.alice.view.take()[-1])
+
+    def test_while_something_is_asked(self) -> None:
+        """Who waits for an answer is told that none came; the news itself come once."""
+        self.network.changes.append(lambda said: said if "event" in said else None)
+        self.alice.start("/history")
+        self.settle()
+        self.network.changes.clear()
+        self.delete()
+        self.assertEqual(
+            [
+                "! The connection was lost before the server answered: look whether it was done, or type it again",
+                f"* {self.DELETED} Connecting again.",
+            ],
+            self.alice.view.take(),
+        )
+
+    def test_during_a_login(self) -> None:
+        """Who is not in yet is told that the login got no answer; the next one gets in, without the room."""
+        fresh = self.again(self.alice, login=False)
+        self.network.changes.append(lambda said: None if "token" in said else said)
+        fresh.start(f"/login alice {PASSWORD}")
+        self.settle()
+        self.network.changes.clear()
+        self.delete()
+        self.assertIn("! The connection was lost before the server answered", fresh.view.take()[-1])
+        self.assertEqual(Exit.OK, fresh.exit(f"/login alice {PASSWORD}"))
+        self.assertEqual([], list(fresh.core.conversations.rooms()))
+
+
 class AwayTests(TalkCase):
     """Tests for a server that is away, and comes back."""
 

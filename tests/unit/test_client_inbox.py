@@ -408,6 +408,24 @@ class JudgeTests(InboxCase):
         )
         self.assertEqual([], self.host.alarms)
 
+    def test_own_missing(self) -> None:
+        """Who wrote what is missing is not told to ask themselves for it."""
+        self.put(self.said("one", ALICE), self.said("three", ALICE, ctr=3), self.said("six", ALICE, ctr=6))
+        given = "not in the history the server gives (send"
+        self.assertEqual(
+            [
+                f"[general] <alice> [before this, 1 message of yours is {given} it again if that matters)] three",
+                f"[general] <alice> [before this, 2 messages of yours are {given} them again if that matters)] six",
+            ],
+            self.host.lines[1:],
+        )
+
+    def test_own_other_flags(self) -> None:
+        """Whatever else is found about one's own message is said as of anybody's."""
+        self.put(self.said("one", ALICE), self.said("three", ALICE, ctr=3))
+        self.put(self.said("two", ALICE, ctr=2))
+        self.assertEqual("[general] <alice> [arrived late, out of order] two", self.host.lines[-1])
+
     def test_alarm(self) -> None:
         """What only a lie explains is an alarm of its conversation; the text is shown all the same."""
         self.put(self.said("one"))

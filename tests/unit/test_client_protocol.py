@@ -246,6 +246,14 @@ class ReplyTests(ProtocolCase):
         self.lose(ConnectionDone())
         self.assertEqual((bye, [bye.msg]), (self.protocol.bye, self.ear.losses))
 
+    def test_room_deleted(self) -> None:
+        """That a room was deleted is no answer to who waits for one: it is told once, as the reason."""
+        asked = self.ask(m.Rooms())
+        self.hear(m.Bye(reason="room_deleted", msg="The room is deleted."))
+        self.lose(ConnectionDone())
+        self.assertIn("before the server answered", str(self.failureResultOf(asked, LinkLost).value))
+        self.assertEqual(["The room is deleted."], self.ear.losses)
+
     def test_unknown_event(self) -> None:
         """An event of a kind this client does not know is passed over, whatever its fields."""
         self.hear(b'{"event":"typing","room":{"a":[1]}}\n')

@@ -52,12 +52,16 @@ class RewrittenHistoryTests(MessageCase):
 
     def test_text(self) -> None:
         """A text that was exchanged is shown as that, in the history of each reader; the others stand."""
-        missing = "1 message from alice missing before this (/history may bring them; else ask alice)"
+        yours = "1 message of yours is not in the history the server gives (send it again if that matters)"
+        missing = {
+            self.alice: f"before this, {yours}",
+            self.bob: "1 message from alice missing before this (/history may bring them; else ask alice)",
+        }
         self.evil.rewrite_message("ops", 2, lambda shared: {**shared, "encrypted_message": "gAAAAAAAAAAA" + "A" * 88})
         for client in (self.alice, self.bob):
             lines = client.type("/history")
             self.assertEqual(
-                ["[ops] <alice> one", OTHER_TEXT, f"[ops] <alice> [{missing}] three"],
+                ["[ops] <alice> one", OTHER_TEXT, f"[ops] <alice> [{missing[client]}] three"],
                 [line.split("22:13 ")[-1] for line in lines],
             )
 
