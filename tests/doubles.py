@@ -44,7 +44,8 @@ from securechat.crypto.transcript import transcript_start
 from securechat.errors import Code, Exit, Refused
 from securechat.link import ConnectLine
 from securechat.server.checks import Admission, PasswordChecks
-from securechat.server.protocol import ChatServerFactory, ConnectionLimits, SharedLimits
+from securechat.server.connections import ConnectionLimits, SharedLimits
+from securechat.server.protocol import ChatServerFactory
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
 from securechat.storage.interface import Appended, Backup, NewAccount, NewKeys, NewMessage, Placed
 from securechat.storage.sqlite import SQLiteStore

@@ -522,7 +522,7 @@ class ChatCore:
 
     # --- outbox.Host ------------------------------------------------------------------------------------------------
 
-    def can_send(self, where: str) -> bool:
+    def can_send(self) -> bool:
         """Whether there is a connection that has caught up."""
         return self.catchup.synced and self.link is not None and self.link.protocol is not None
 

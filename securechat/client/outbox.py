@@ -154,7 +154,7 @@ def watched(done: Deferred[Exit]) -> Deferred[Exit]:
 class Host(Protocol):
     """What the outbox needs of the core."""
 
-    def can_send(self, where: str) -> bool:
+    def can_send(self) -> bool:
         """Whether there is a connection that has caught up."""
 
     async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
@@ -325,7 +325,7 @@ class Outbox:
         self._tell_idle()
 
     def _may_send(self, where: str) -> bool:
-        return not self._stopped and self._host.can_send(where)
+        return not self._stopped and self._host.can_send()
 
     async def _work(self, where: str) -> None:
         while (queue := self._queues.get(where)) and self._may_send(where) and where not in self._held:

@@ -39,8 +39,8 @@ Place = tuple[Count, Hex256]
 """A place in a transcript: the number of a message, and `th` after it (see `transcript`)."""
 
 
-class Header(Signed, tag="sc/1"):
-    """What an author signs of a message.
+class _Written(Signed):
+    """What every version of a header begins with.
 
     Attributes:
         room: the room's id, or that of the private conversation.
@@ -48,6 +48,22 @@ class Header(Signed, tag="sc/1"):
         ctr: this device's count here, from 1; `prev` is the id of its message before, or "".
         mid: the client's id of the message.
         head: the link of the room log that it is sealed for; "" in private.
+    """
+
+    room: str
+    author: User = field(name="from")
+    dev: Hex128
+    dl: Version
+    ctr: Number
+    prev: HexOrNone
+    mid: Hex128
+    head: HexOrNone
+
+
+class Header(_Written, tag="sc/1"):
+    """What an author signs of a message.
+
+    Attributes:
         rcp: digest of the audience.
         mh: SHA-256 of the token.
         th: the newest place of the transcript that the author knows.
@@ -55,14 +71,6 @@ class Header(Signed, tag="sc/1"):
         sth: kept for the key log: its newest checkpoint as the author knows it. Nobody writes it yet.
     """
 
-    room: str
-    author: User = field(name="from")
-    dev: Hex128
-    dl: Version
-    ctr: Number
-    prev: HexOrNone
-    mid: Hex128
-    head: HexOrNone
     rcp: Hex256
     mh: Hex256
     th: Place
@@ -70,23 +78,16 @@ class Header(Signed, tag="sc/1"):
     sth: Place | UnsetType = UNSET
 
 
-class ChainHeader(Signed, tag="sc/2"):
-    """What an author signs of a v2 message: as `Header`, but the readers are those of a chain.
+class ChainHeader(_Written, tag="sc/2"):
+    """What an author signs of a v2 message: its readers are those of a chain.
 
     Attributes:
+        th, at: as in `Header`.
         cid: names the chain.
         gen: which of the chain's keys it was sealed with, from 0.
         rg: 4 random bytes that the nonce was mixed with.
     """
 
-    room: str
-    author: User = field(name="from")
-    dev: Hex128
-    dl: Version
-    ctr: Number
-    prev: HexOrNone
-    mid: Hex128
-    head: HexOrNone
     th: Place
     at: Count
     cid: Hex256

@@ -43,8 +43,9 @@ from securechat.private_files import write_private
 from securechat.server import files
 from securechat.server.admin import AdminFactory
 from securechat.server.checks import Admission, PasswordChecks
+from securechat.server.connections import ConnectionLimits, Gate, SharedLimits
 from securechat.server.operations import Operations
-from securechat.server.protocol import ChatServerFactory, ConnectionLimits, Gate, SharedLimits
+from securechat.server.protocol import ChatServerFactory
 from securechat.server.session import Logins, Registration, ServerIdentity, SessionParts
 from securechat.server.settings import MEGABYTE, DataDir, Settings, is_endpoint
 from securechat.server.status import Status

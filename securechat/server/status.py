@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from securechat.chat.broker import RoomBroker
-from securechat.server.protocol import SharedLimits
+from securechat.server.connections import SharedLimits
 from securechat.server.session import Logins
 
 _OPEN_FILES: Final = Path("/dev/fd")

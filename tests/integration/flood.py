@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import psutil
 
@@ -82,19 +82,18 @@ class Plain:
         self.socket.close()
 
 
-class Probe:
-    """Pings on a connection that is logged in, from a thread, and how long each answer took, in seconds."""
+class _Beside:
+    """Looks at something again and again, from a thread, while something else goes on."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    EVERY = 0.02  # seconds between two looks
+
+    def __init__(self) -> None:
         self._stop = threading.Event()
-        self.took: list[float] = []
         self.fault: Exception | None = None
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Probe]:
-        """Pings meanwhile. Raises what a ping raised."""
-        self.took = []
+    def running(self) -> Iterator[Self]:
+        """Looks meanwhile. Raises what a look raised."""
         self._stop.clear()
         thread = threading.Thread(target=self._run)
         thread.start()
@@ -108,13 +107,38 @@ class Probe:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(_EVERY):
-                before = time.monotonic()
-                self._wire.ask(lambda number: m.Ping(id=number))
-                self.took.append(time.monotonic() - before)
-                self._wire.events.clear()
+            while not self._stop.wait(self.EVERY):
+                self.look()
         except Exception as error:
             self.fault = error
+
+    def look(self) -> None:
+        """Once."""
+
+
+class Probe(_Beside):
+    """Pings on a connection that is logged in, and how long each answer of the last run took, in seconds."""
+
+    EVERY = _EVERY
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+        self.took: list[float] = []
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """As the base."""
+        self.took = []
+        with super().running():
+            yield self
+
+    def look(self) -> None:
+        """One ping."""
+        before = time.monotonic()
+        self._wire.ask(lambda number: m.Ping(id=number))
+        self.took.append(time.monotonic() - before)
+        self._wire.events.clear()
 
     @property
     def p99(self) -> float:
@@ -122,26 +146,15 @@ class Probe:
         return percentile(self.took, 0.99)
 
 
-class Peak:
+class Peak(_Beside):
     """The greatest memory that a daemon had while this ran, in bytes above what it had before."""
 
     def __init__(self, daemon: Daemon) -> None:
+        super().__init__()
         self._daemon = daemon
-        self._stop = threading.Event()
         self._before = rss(daemon)
         self.grown = 0
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[Peak]:
-        """Looks every 20 ms meanwhile."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            self.grown = max(self.grown, rss(self._daemon) - self._before)
+    def look(self) -> None:
+        """At the memory now."""
+        self.grown = max(self.grown, rss(self._daemon) - self._before)

@@ -242,6 +242,7 @@ class Terminal:
             stderr=self.slave,
             env=environment(**environ),
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup has it ignored, for children too
         )
         self.expect = fdpexpect.fdspawn(self.master, timeout=SECONDS)
         self.screen = pyte.Screen(80, 24)

@@ -98,12 +98,12 @@ class SlowReaderTests(FloodTestCase):
         slow = [self.person(self.server, f"slow{number}", room="general") for number in range(5)]
         lines = list(self.messages(talker, wire, 1800))  # 24 MB twice
         # While all read, the daemon grows too: what it keeps of the messages is not what is looked for.
-        with Peak(self.server).watched() as usual, self.probe.running(), self.reading([reader for _, reader in slow]):
+        with Peak(self.server).running() as usual, self.probe.running(), self.reading([reader for _, reader in slow]):
             self.push(wire, lines[:900])
         before = self.probe.p99
         for _, reader in slow:
             reader._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with Peak(self.server).watched() as peak, self.probe.running():
+        with Peak(self.server).running() as peak, self.probe.running():
             self.push(wire, lines[900:])
         meanwhile = self.probe.p99
         self.tell(

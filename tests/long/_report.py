@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import secrets
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
+
+from tests.integration.harness import Daemon
 
 _SHOWN: Final = 10  # troubles printed
 
@@ -17,6 +22,17 @@ def parser(name: str, about: str | None) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog=f"python -m tests.long {name}", description=about)
     found.add_argument("--seed", type=int, default=secrets.randbits(32), help="of a run that shall be tried again")
     return found
+
+
+@contextlib.contextmanager
+def running_daemon(name: str, **settings: object) -> Iterator[Daemon]:
+    """A daemon with a directory of its own, ended whatever happens."""
+    with tempfile.TemporaryDirectory(prefix=f"securechat-{name}-") as directory:
+        daemon = Daemon(Path(directory) / "daemon", settings=settings)
+        try:
+            yield daemon.start()
+        finally:
+            daemon.end()
 
 
 class Report:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from securechat.wire import messages as m
 from tests.integration.flood import figures
 from tests.integration.harness import Daemon, Person, Wire, until
-from tests.long._report import Report, parser
+from tests.long._report import Report, parser, running_daemon
 
 _THREADS: Final = 4
 _SAME: Final = ("connections", "logged_in", "subscriptions", "queued", "delayed_calls")
@@ -24,12 +22,8 @@ def run(arguments: list[str]) -> int:
     options.add_argument("--connections", type=int, default=5000, help="how many (%(default)s)")
     chosen = options.parse_args(arguments)
     report = Report("churn", chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="securechat-churn-") as directory:
-        daemon = Daemon(Path(directory) / "daemon").start()
-        try:
-            return _churned(daemon, chosen, report)
-        finally:
-            daemon.end()
+    with running_daemon("churn") as daemon:
+        return _churned(daemon, chosen, report)
 
 
 def _churned(daemon: Daemon, chosen: Any, report: Report) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from twisted.logger import globalLogPublisher
 
 from securechat.errors import CODES, Refused
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.connections import ConnectionLimits
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
 from securechat.wire.lines import LineBuffer, LineTooLong

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, Final
 
 from tests.checker import Violation
 from tests.integration.harness import Daemon
 from tests.integration.load import SETTINGS, Load
-from tests.long._report import Report, parser
+from tests.long._report import Report, parser, running_daemon
 
 _SETTLE: Final = 120.0  # seconds for the last acknowledgements and for readers to catch up
 _STEP: Final = 50  # rounds between two lines of progress
@@ -23,12 +21,8 @@ def run(arguments: list[str]) -> int:
     options.add_argument("--acked", type=int, default=100_000, help="acknowledged messages at least (%(default)s)")
     chosen = options.parse_args(arguments)
     report = Report("kill", chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="securechat-kill-") as directory:
-        daemon = Daemon(Path(directory) / "daemon", settings=SETTINGS).start()
-        try:
-            return _rounds(daemon, chosen, report)
-        finally:
-            daemon.end()
+    with running_daemon("kill", **SETTINGS) as daemon:
+        return _rounds(daemon, chosen, report)
 
 
 def _rounds(daemon: Daemon, chosen: Any, report: Report) -> int:

@@ -6,11 +6,9 @@ import contextlib
 import math
 import random
 import statistics
-import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
 from securechat.crypto.identity import AccountKeys
@@ -18,7 +16,7 @@ from securechat.crypto.roomlog import RoomLog
 from securechat.wire import messages as m
 from tests.integration.flood import figures
 from tests.integration.harness import Daemon, Gone, Person, Wire, until
-from tests.long._report import Report, parser
+from tests.long._report import Report, parser, running_daemon
 
 _ROOM: Final = 10  # people of a room: a message is sealed for each
 _THREADS: Final = 4
@@ -39,12 +37,8 @@ def run(arguments: list[str]) -> int:
     options.add_argument("--every", type=float, default=10.0, help="seconds between two looks (%(default)s)")
     chosen = options.parse_args(arguments)
     report = Report("soak", chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="securechat-soak-") as directory:
-        daemon = Daemon(Path(directory) / "daemon").start()
-        try:
-            return _soaked(daemon, chosen, report)
-        finally:
-            daemon.end()
+    with running_daemon("soak") as daemon:
+        return _soaked(daemon, chosen, report)
 
 
 class _Guest:

@@ -528,7 +528,7 @@ class WaitingTests(InboxCase):
         """A fault of what stands in the queue is logged; what waits behind it is shown, in its order."""
         self.threads.held = True
         self.put(self.said("hello"))
-        self.inbox.put(lambda: 1 // 0)  # type: ignore[arg-type]
+        self.inbox.put(lambda: 1 // 0)  # type: ignore[arg-type]  # what it answers is not looked at
         self.line("one")
         self.put(self.said("two"))
         for _ in range(BATCH):

@@ -85,7 +85,7 @@ class Host:
         self.sealed: list[tuple[str, Turn, tuple[str, ...] | None]] = []
         self._seqs: dict[str, int] = {}
 
-    def can_send(self, where: str) -> bool:
+    def can_send(self) -> bool:
         """As Host's."""
         return self.online
 

@@ -11,7 +11,7 @@ from typing import Final
 from securechat.crypto.primitives import b64url
 from securechat.errors import RATE_LIMITED, Refused
 from securechat.server.checks import Admission
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.connections import ConnectionLimits
 from securechat.server.status import Status
 from securechat.storage.interface import Session
 from securechat.wire import limits

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from securechat.crypto.roomlog import Leave
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.connections import ConnectionLimits
 from securechat.wire import codec
 from securechat.wire import messages as m
 from tests.doubles import Caller, ServerCase, SteadyRandom, auth_token

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, Final
 
 from securechat.errors import CODES
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.connections import ConnectionLimits
 from securechat.server.session import State
 from securechat.wire import codec
 from securechat.wire import messages as m

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from securechat.errors import EMPTY_LINE, LINE_TOO_LONG
 from securechat.server import session as sessions
-from securechat.server.protocol import ChatServerFactory, ConnectionLimits
+from securechat.server.connections import ConnectionLimits
+from securechat.server.protocol import ChatServerFactory
 from securechat.server.session import Registration
 from securechat.wire import codec, limits
 from securechat.wire import messages as m

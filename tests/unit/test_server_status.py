@@ -13,7 +13,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.server.protocol import ConnectionLimits, Gate
+from securechat.server.connections import ConnectionLimits, Gate
 from securechat.server.service import ChatServerService
 from securechat.server.settings import Settings
 from securechat.server.status import Status

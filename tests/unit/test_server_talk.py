@@ -37,7 +37,7 @@ from securechat.errors import (
     Refused,
 )
 from securechat.server import talk
-from securechat.server.protocol import ConnectionLimits
+from securechat.server.connections import ConnectionLimits
 from securechat.wire import codec, limits
 from securechat.wire import messages as m
 from tests.cast import chained

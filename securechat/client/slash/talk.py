@@ -100,7 +100,7 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
 
 async def _own_first(core: ChatCore, conversation: Conversation) -> None:
     """Waits a moment for what was typed there before: it belongs into the history that is asked for."""
-    if core.outbox is None or not core.can_send(conversation.title):
+    if core.outbox is None or not core.can_send():
         return
     for entry in core.outbox.moving():
         if entry.where == conversation.title:

@@ -147,16 +147,12 @@ def accounts(cursor: Cursor, srv: str, after: int) -> Step:
         "SELECT id, name, ik, kid, version, list_digest, keys FROM account WHERE id > ? ORDER BY id LIMIT ?",
         (after, _BATCH),
     )
-    found = cursor.fetchall()
-    faults = []
-    for row, name, ik, kid, version, digest, encoded in found:
-        try:
-            keys = verify_bundle(msgspec.msgpack.decode(encoded, type=SignedBundle), srv=srv, user=name)
-            if (keys.ik, keys.kid, keys.version, keys.digest) != (ik, kid, version, digest.hex()):
-                faults.append(Fault("account", row, name, "the signed keys are others than its columns say"))
-        except (InvalidKey, msgspec.MsgspecError, ValueError) as error:
-            faults.append(Fault("account", row, name, f"the signed keys do not check out: {error}"))
-    return Step(faults, len(found), found[-1][0] if found else after)
+
+    def differs(name: str, ik: bytes, kid: str, version: int, digest: bytes, encoded: bytes) -> bool:
+        keys = verify_bundle(msgspec.msgpack.decode(encoded, type=SignedBundle), srv=srv, user=name)
+        return (keys.ik, keys.kid, keys.version, keys.digest) != (ik, kid, version, digest.hex())
+
+    return _signed("account", cursor.fetchall(), after, differs)
 
 
 def certificates(cursor: Cursor, srv: str, after: int) -> Step:
@@ -166,15 +162,28 @@ def certificates(cursor: Cursor, srv: str, after: int) -> Step:
         " WHERE d.number > ? ORDER BY d.number LIMIT ?",
         (after, _BATCH),
     )
-    found = cursor.fetchall()
+
+    def differs(name: str, dev: bytes, ik: bytes, encoded: bytes) -> bool:
+        device = verify_certificate(devices.decoded(encoded), srv=srv, user=name)
+        return (device.dev, device.ik) != (dev.hex(), ik)
+
+    return _signed("device", cursor.fetchall(), after, differs)
+
+
+def _signed(table: str, found: Sequence[Any], after: int, differs: Callable[..., bool]) -> Step:
+    """Verifies rows that hold something signed.
+
+    Args:
+        found: rows of an id, a user's name, and more.
+        differs: whether a row's other columns say something else; raises where the signed part does not check out.
+    """
     faults = []
-    for row, name, dev, ik, encoded in found:
+    for row, name, *more in found:
         try:
-            device = verify_certificate(devices.decoded(encoded), srv=srv, user=name)
-            if (device.dev, device.ik) != (dev.hex(), ik):
-                faults.append(Fault("device", row, name, "the certificate is another device's"))
+            if differs(name, *more):
+                faults.append(Fault(table, row, name, "what is signed is not what its columns say"))
         except (InvalidKey, msgspec.MsgspecError, ValueError) as error:
-            faults.append(Fault("device", row, name, f"the certificate does not check out: {error}"))
+            faults.append(Fault(table, row, name, f"what is signed does not check out: {error}"))
     return Step(faults, len(found), found[-1][0] if found else after)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from securechat.crypto.envelope import Header, audience, audience_digest
 from securechat.crypto.identity import private_conversation
+from securechat.crypto.roomlog import RoomLog
 from securechat.crypto.transcript import next_th, transcript_start
 from securechat.errors import (
     BAD_AUDIENCE,
@@ -65,6 +66,7 @@ class _Accepted(NamedTuple):
     author: Author
     seq: int
     th: str
+    size: int
     audience_id: int | None
 
 
@@ -157,7 +159,7 @@ class _Writing:
         author.last, author.seq = message.header.ctr, seq
         author.digest, author.epoch = bytes.fromhex(message.id), self.at_rest.epoch
         _, accepted = self._accepted.setdefault(standing.id, (standing, []))
-        accepted.append(_Accepted(message, author, seq, th, audience_id))
+        accepted.append(_Accepted(message, author, seq, th, size, audience_id))
         return Appended(seq, message.ts, standing.events, fresh_conversation=standing.fresh)
 
     # --- rows -------------------------------------------------------------------------------------------------------
@@ -173,9 +175,10 @@ class _Writing:
             for at in range(0, len(accepted), segments.MESSAGES):
                 some = accepted[at : at + segments.MESSAGES]
                 (segment_id,) = self.at_rest.numbers(self.cursor, "segment", 1)
-                bodies.append(self._segment(segment_id, standing, some))
-                for each, number in zip(some, numbers, strict=False):
-                    rows.append(_row(number, standing, each, segment_id))
+                segment = segments.Segment(some[0].seq, [_body(standing, each) for each in some])
+                bodies.append(self._sealed(segment_id, standing, segment))
+                for each, body, number in zip(some, segment.bodies, numbers, strict=False):
+                    rows.append(_row(number, standing, each, body, segment_id))
                     if each.message.wrapped:
                         keys.append((number, _slots(each.message)))
         self._insert("INSERT INTO segment (id, conversation_id, first_seq, dek_id, sealed) VALUES", bodies)
@@ -200,12 +203,10 @@ class _Writing:
             ") AS newest WHERE conversation.id = newest.column1",
         )
 
-    def _segment(self, segment_id: int, standing: Standing, accepted: Sequence[_Accepted]) -> tuple[Any, ...]:
-        """The row of the bodies of some messages."""
-        first = accepted[0].seq
-        segment = segments.Segment(first, [_body(standing, each) for each in accepted])
+    def _sealed(self, segment_id: int, standing: Standing, segment: segments.Segment) -> tuple[Any, ...]:
+        """The row of a segment."""
         sealed = segments.seal(self.at_rest, segment_id, standing.room_id, segment)
-        return segment_id, standing.id, first, self.at_rest.sealer.newest, sealed
+        return segment_id, standing.id, segment.first, self.at_rest.sealer.newest, sealed
 
     def _insert(self, start: str, rows: Collection[tuple[Any, ...]], end: str = "") -> None:
         """Runs a statement with rows of VALUES, as many as it may take at once."""
@@ -224,18 +225,16 @@ def _with_values(start: str, rows: int, columns: int, end: str) -> str:
     return f"{start} {', '.join([row] * rows)}{end}"
 
 
-def _row(number: int, standing: Standing, accepted: _Accepted, segment_id: int) -> tuple[Any, ...]:
-    message, author, seq, th, audience_id = accepted
+def _row(number: int, standing: Standing, accepted: _Accepted, body: segments.Body, segment_id: int) -> tuple[Any, ...]:
     return (
-        number, standing.id, seq, author.account_id, bytes.fromhex(message.device), bytes.fromhex(message.header.mid),
-        message.ts, standing.events, message.body_hash, bytes.fromhex(message.id), bytes.fromhex(th),
-        size_of(message), audience_id, segment_id,
+        number, standing.id, accepted.seq, accepted.author.account_id, body.device, body.mid, body.ts, body.events,
+        accepted.message.body_hash, body.digest, body.th, accepted.size, accepted.audience_id, segment_id,
     )  # fmt: skip
 
 
 def _body(standing: Standing, accepted: _Accepted) -> segments.Body:
     """What a segment says of a message; `history` compares it to the row."""
-    message, _, _, th, _ = accepted
+    message, th = accepted.message, accepted.th
     return segments.Body(
         bytes.fromhex(message.header.mid), message.sender, bytes.fromhex(message.device), message.ts, standing.events,
         bytes.fromhex(message.id), bytes.fromhex(th), message.shared,
@@ -243,9 +242,9 @@ def _body(standing: Standing, accepted: _Accepted) -> segments.Body:
 
 
 def _counter(standing: Standing, accepted: _Accepted) -> tuple[Any, ...]:
-    message, author, seq, _, _ = accepted
-    device, digest = bytes.fromhex(message.device), bytes.fromhex(message.id)
-    return author.account_id, device, standing.id, message.header.ctr, seq, digest, author.epoch, author.bytes
+    """Where a device stands after its last message of this commit."""
+    author, device = accepted.author, bytes.fromhex(accepted.message.device)
+    return author.account_id, device, standing.id, author.last, author.seq, author.digest, author.epoch, author.bytes
 
 
 def _slots(message: NewMessage) -> bytes:
@@ -359,8 +358,8 @@ def _roster(cursor: Cursor, at_rest: AtRest, name: str, standing: Standing) -> R
             (standing.id,),
         )
         kids = dict(cursor.fetchall())
-        room = None if standing.private else find(cursor, name)
-        muted = {} if room is None else dict(replayed(cursor, at_rest, name, room).mutes)
+        log = None if standing.private else _log(cursor, at_rest, name)
+        muted = {} if log is None else dict(log.mutes)
         roster = Roster(kids, audience_digest(audience(kids)).hex(), muted)
         # One made by this message goes with it if it is refused, and the next one may get the same id.
         if not standing.fresh:
@@ -382,8 +381,8 @@ def _changed_since(cursor: Cursor, at_rest: AtRest, message: NewMessage, standin
     """Whose membership changed since the message's head. Raises Refused: it must be sealed for a newer one."""
     if standing.private:
         raise Refused(BAD_HEADER, why="a private conversation has no head")
-    room = find(cursor, message.room)
-    since = None if room is None else replayed(cursor, at_rest, message.room, room).changed_since(message.header.head)
+    log = _log(cursor, at_rest, message.room)
+    since = None if log is None else log.changed_since(message.header.head)
     if since is None or since[1]:
         raise Refused(STALE_HEAD, room=message.room, head=standing.head)
     return since[0]
@@ -409,8 +408,14 @@ def _check_audience(
 
 def _replaced(cursor: Cursor, at_rest: AtRest, message: NewMessage, users: set[str]) -> set[str]:
     """Those of the users who are members by the room's log, though not as who they are now."""
-    room = find(cursor, message.room) if users else None
-    return set() if room is None else users & replayed(cursor, at_rest, message.room, room).members.keys()
+    log = _log(cursor, at_rest, message.room) if users else None
+    return set() if log is None else users & log.members.keys()
+
+
+def _log(cursor: Cursor, at_rest: AtRest, name: str) -> RoomLog | None:
+    """A room's log; None where there is no such room."""
+    room = find(cursor, name)
+    return None if room is None else replayed(cursor, at_rest, name, room)
 
 
 def _kids(cursor: Cursor, users: set[str]) -> dict[str, str]:
