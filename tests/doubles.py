@@ -64,7 +64,7 @@ from tests.cast import rsa_public as rsa_public
 from tests.cast import signing_key as signing_key
 
 if TYPE_CHECKING:
-    from securechat.client.view import Item, Status
+    from securechat.client.view import Alert, Item, Status
 
 T = TypeVar("T")
 
@@ -417,6 +417,9 @@ class MemoryView:
         self.states: list[Status] = []
         self.asked: list[str] = []
         self.answers: list[str | Deferred[str | None]] = []
+        self.sees: set[str] | None = None  # the conversations before its user's eyes; None: all
+        self.places: list[str] = []
+        self.alerts: list[Alert] = []
         self._taken = 0
 
     def show(self, item: Item) -> None:
@@ -426,6 +429,18 @@ class MemoryView:
     def status(self, status: Status) -> None:
         """As View's."""
         self.states.append(status)
+
+    def follows(self, where: str) -> bool:
+        """As View's."""
+        return self.sees is None or where in self.sees
+
+    def opened(self, where: str) -> None:
+        """As View's."""
+        self.places.append(where)
+
+    def alert(self, alert: Alert) -> None:
+        """As View's."""
+        self.alerts.append(alert)
 
     def ask(self, question: str) -> Deferred[str | None]:
         """As View's: the next prepared answer, or None."""

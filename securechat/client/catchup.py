@@ -110,6 +110,7 @@ class CatchUp:
                 before.title,
             )
         conversation.first, conversation.read = state.first, state.read
+        self._core.attention.read_elsewhere(conversation, max(state.read, state.first))
         self._core.shown(conversation)
         seq = conversation.cursor
         seen = conversation.reader.transcript.at(state.start[0])  # some more may have been shown while this was asked

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from securechat.client.timeline import Timeline
 from securechat.crypto.reading import ConversationReader
 from securechat.crypto.roomlog import RoomLog, SignedEvent
 from securechat.crypto.transcript import SenderChain, Transcript, transcript_start
@@ -36,6 +37,10 @@ class Conversation:
         kept: whether its log lies on disk: not of a room that one only looks at. `saved` events do.
         broken: the log cannot go on: what the server gave behind it breaks the rules.
         online: who is there, by the server's word.
+        timeline: what was said, as far as it is in memory.
+        read_to: the newest message that its user has seen; `unread` and `mentions` count those behind it.
+        marker: the last message seen before unread ones came; 0: there were none.
+        draft: what lies half typed.
         audiences: by digest: who it names, None where the server does not say.
     """
 
@@ -59,6 +64,12 @@ class Conversation:
     broken: bool = False
     online: set[str] = field(default_factory=set)
     audiences: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
+    read_to: int = 0
+    unread: int = 0
+    mentions: int = 0
+    marker: int = 0
+    draft: str = ""
 
     def __post_init__(self) -> None:
         self.id = self.id or (self.room if is_private(self.room) else "")
@@ -123,6 +134,7 @@ class Conversation:
         return {
             "room": self.room, "label": self.label, "peer": self.peer, "seq": seq, "th": th, "stopped": self.stopped,
             "broken": self.broken, "entry": self.entry, "told": self.told, "here": self.here,
+            "read": self.read_to, "unread": self.unread, "mentions": self.mentions,
         }  # fmt: skip
 
     def restore(self, record: Mapping[str, Any], chains: Mapping[str, Any]) -> None:
@@ -132,6 +144,8 @@ class Conversation:
         self.broken, self.here = bool(record["broken"]), bool(record["here"])
         self.entry, self.told = int(record["entry"]), int(record["told"])
         self.restart(int(record["seq"]), str(record["th"]))
+        self.read_to = self.marker = int(record["read"])
+        self.unread, self.mentions = int(record["unread"]), int(record["mentions"])
         self.reader.chains = {dev: SenderChain.from_fields(fields) for dev, fields in chains.items()}
 
 
@@ -240,12 +254,16 @@ class Conversations:
 
     @property
     def active(self) -> str:
-        """The label of the active room, or ""."""
+        """The title of the active conversation, or ""."""
         return self._visited[-1] if self._visited else ""
 
-    def activate(self, label: str) -> None:
-        """Makes a room the active one."""
-        self._visited = [name for name in self._visited if name != label] + [label]
+    def activate(self, title: str) -> None:
+        """Makes a conversation the active one."""
+        self._visited = [name for name in self._visited if name != title] + [title]
+
+    def titled(self, title: str) -> Conversation | None:
+        """A conversation one is in, by its title."""
+        return self.with_peer(title[1:]) if title.startswith("@") else self.labelled(title)
 
     def rooms(self) -> Sequence[str]:
         """The labels of the rooms one is in."""

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from securechat.client import commands, slash
 from securechat.client.accounts import KeyForge, OpenAccount, Stranded, Workshop
+from securechat.client.attention import Attention
 from securechat.client.catchup import CatchUp
 from securechat.client.connection import ChangedServer, ServerLink
 from securechat.client.conversations import Conversation, Conversations
@@ -30,12 +31,13 @@ from securechat.client.profile import ClientDir
 from securechat.client.protocol import ChatClientProtocol, LinkLost
 from securechat.client.roombook import RoomBook
 from securechat.client.store import CannotKeep, Records
+from securechat.client.timeline import Kept, Taken
 from securechat.client.view import Answer, Failure, Item, Notice, Status, View
 from securechat.crypto.envelope import Examined
 from securechat.crypto.identity import private_conversation
 from securechat.crypto.primitives import b64
 from securechat.crypto.roomlog import SignedEvent
-from securechat.crypto.trust import Pin, PinStore, TrustState
+from securechat.crypto.trust import Pin, PinStore, TrustState, identity_hash
 from securechat.errors import (
     BAD_HEADER,
     BAD_SESSION,
@@ -99,6 +101,7 @@ class ChatCore:
         self.book = RoomBook("", self, run)
         self.catchup = CatchUp(self)
         self.lobby = Lobby(self)
+        self.attention = Attention(self)
         self._post = Post(self)
         self._desk = Desk(self)
         self.exiting = False
@@ -107,6 +110,7 @@ class ChatCore:
         self._saving: Any = None
         self._said_down = False
         self._work = ""
+        self._retry_at = 0.0
         self.changed_server: ChangedServer | None = None
 
     def start(self) -> None:
@@ -148,7 +152,8 @@ class ChatCore:
         if link is None:
             link = "online" if self.link is not None and self.link.protocol is not None else "offline"
         waiting = 0 if self.outbox is None else len(self.outbox.pending())
-        self.view.status(Status(self.user, self.conversations.active, link, waiting, self._work))
+        active, rooms = self.conversations.active, self.attention.states()
+        self.view.status(Status(self.user, active, link, waiting, self._work, self._retry_at, rooms))
 
     def status_changed(self) -> None:
         """The active room or the number of waiting messages may be another."""
@@ -209,7 +214,7 @@ class ChatCore:
             left = self.outbox.moving()
             if left:
                 status = Exit.NETWORK
-                texts = "; ".join(f"to {entry.where}: {entry.text[:40]}" for entry in left[:5])
+                texts = "; ".join(f"to {entry.where}: {entry.words[:40]}" for entry in left[:5])
                 self.show(Failure(f"Not acknowledged by the server, kept for the next time: {texts}", status))
         await self.leave_account()
         return status
@@ -370,7 +375,9 @@ class ChatCore:
         elif isinstance(event, m.Live):
             self.catchup.live(event)
         elif isinstance(event, m.ReadEvent):
-            pass  # unread counts come with the terminal UI
+            conversation = self.conversations.get(event.room)
+            if conversation is not None:
+                self.attention.read_elsewhere(conversation, min(event.seq, conversation.cursor))
 
     def _own_news(self, bundle: m.KeyBundle) -> None:
         """Another device of this account published new keys."""
@@ -402,7 +409,8 @@ class ChatCore:
         elif not self._said_down:
             self._said_down = True
             self.notice(f"The connection is lost: {why.removesuffix('.')}. It is tried again; what you type is kept.")
-        self._tell_status(f"offline, next try in {wait:.0f} s" if wait else "connecting")
+        self._retry_at = self.clock() + wait if wait else 0.0
+        self._tell_status("offline" if wait else "connecting")
 
     # --- account ----------------------------------------------------------------------------------------------------
 
@@ -559,15 +567,16 @@ class ChatCore:
             if conversation is not None and conversation.id == sealed.conversation:
                 events = reply.events if peer is None else 0
                 own = OwnMessage(
-                    conversation.room, peer, reply.seq, events, sealed.ctr, sealed.id, account.keys.dev, entry.text
-                )
+                    conversation.room, peer, reply.seq, events, sealed.ctr, sealed.id, account.keys.dev, entry.text,
+                    reply.ts,
+                )  # fmt: skip
                 self.inbox.put(own)
         self._tell_status()
 
     def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
         """A message was refused, or waits for its author's word."""
         status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.UNTRUSTED)
-        fate = "" if waits else f" Not sent: {entry.text[:60]}"
+        fate = "" if waits else f" Not sent: {entry.words}"
         text = str(error)
         if isinstance(error, InvalidKey):  # the others may start with a name
             text = f"{text[:1].upper()}{text[1:]}."
@@ -640,15 +649,22 @@ class ChatCore:
             raise
         for conversation, count in counts.items():
             self.book.saved(conversation, count)
-        moved = [conversation for conversation in unsaved if conversation.cursor > conversation.read]
+        moved = [conversation for conversation in unsaved if conversation.read_to > conversation.read]
         for conversation in moved:
-            conversation.read = conversation.cursor
-        return {conversation.room: conversation.cursor for conversation in moved}
+            conversation.read = conversation.read_to
+        return {conversation.room: conversation.read_to for conversation in moved}
 
     async def _tell_read(self, read: Mapping[str, int]) -> None:
         for room, seq in read.items():
             with contextlib.suppress(LinkLost, Refused):  # the marker moves with the next message
                 await self.request(m.Read(room=room, seq=seq))
+
+    def archived(self, conversation: Conversation, kept: Kept) -> None:
+        """A message is to be kept on this machine."""
+
+    def preference(self, name: str) -> str:
+        """One of the preferences."""
+        return ""
 
     def own_came_back(self, mid: str) -> None:
         """A message of this account is in the history: if it waited here, it is done."""
@@ -661,6 +677,19 @@ class ChatCore:
         if self.people is not None and self.people.state(user) is TrustState.CHANGED:
             return "identity changed"
         return ""
+
+    def author_hash(self, user: str, device: str) -> str:
+        """A short hash of the identity behind a device; "" where that is not known."""
+        known = None if self.people is None else self.people.device(user, device)
+        return "" if known is None else identity_hash(known.ik)[:16]
+
+    def took(self, conversation: Conversation, taken: Taken) -> bool:
+        """See `attention.Attention.took`."""
+        return self.attention.took(conversation, taken)
+
+    def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
+        """Messages of a history were taken in: they are kept."""
+        self.attention.keep(conversation, taken)
 
     async def missing(self, room: str, after: int, before: int) -> Sequence[m.StoredMessage]:
         """Messages between two places."""

@@ -11,12 +11,13 @@ from typing import Final
 
 from securechat.client.view import (
     Answer,
+    Changed,
     Failure,
     Item,
     Membership,
+    Message,
     Notice,
-    PrivateMessage,
-    RoomMessage,
+    Quote,
     Unshown,
 )
 
@@ -111,7 +112,7 @@ def stamp(at: int, tz: tzinfo | None = None) -> str:
 
 
 Pieces = list[tuple[str, str]]
-"""Kinds and texts. A kind is for a colour: "time", "where", "sender", "mark", "event", "error" or ""."""
+"""Kinds and texts. A kind is for a colour: time, where, sender, own, mention, mark, event, error, or nothing."""
 
 
 def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
@@ -120,12 +121,10 @@ def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
     A mark stands where a text of the sender's could imitate it. So marks may only ever warn, never vouch.
     """
     match item:
-        case RoomMessage(room, sender, text, at, mark):
-            head = [*_time(at, tz), *_where(room), ("sender", f"<{clean(sender, name=True)}> "), *_mark(mark)]
-        case PrivateMessage(peer, text, True, at, mark):
-            head = [*_time(at, tz), ("where", f"[pm → {clean(peer, name=True)}] "), *_mark(mark)]
-        case PrivateMessage(peer, text, _, at, mark):
-            head = [*_time(at, tz), *_where("pm"), ("sender", f"<{clean(peer, name=True)}> "), *_mark(mark)]
+        case Message():
+            return _message(item, tz)
+        case Changed(where):
+            head, text = [*_where(where), ("event", "* ")], _change(item)
         case Membership(room, user, what):
             phrase = _PHRASES.get(what) or clean(what, name=True)
             head, text = [*_where(room), ("event", f"* {clean(user, name=True)} {phrase}")], ""
@@ -139,6 +138,55 @@ def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
         case Failure(text):
             head = [("error", "! ")]
     return head, clean(text).split("\n")
+
+
+def _message(item: Message, tz: tzinfo | None) -> tuple[Pieces, list[str]]:
+    """A message. What it answers stands in its author's brackets, where no text of theirs can be."""
+    head = [*_time(item.at, tz)]
+    quote = "" if item.quote is None else _quoted(item.quote)
+    private = item.where.startswith("@")
+    if private and item.own:
+        head.append(("where", f"[pm → {clean(item.where[1:], name=True)}{quote}] "))
+    else:
+        head += _where("pm" if private else item.where)
+    if item.kind == "me":
+        head.append(("event", "* "))
+    if not (private and item.own):
+        kind = "mention" if item.mention else "own" if item.own else "sender"
+        head.append((kind, f"<{clean(item.sender, name=True)}{quote}> "))
+    head += _mark(item.mark)
+    body = clean(item.text).split("\n")
+    if item.kind == "code" and not item.deleted:
+        body.insert(0, f"code ({clean(item.lang, name=True)}):" if item.lang else "code:")
+    if item.deleted:
+        body = ["(deleted)"]
+    if item.edited:
+        body[-1] += " (edited)"
+    for emoji, who in item.reactions:
+        body[-1] += f" [{clean(emoji, name=True)} {', '.join(clean(user, name=True) for user in who)}]"
+    return head, body
+
+
+def _quoted(quote: Quote) -> str:
+    if not quote.sender:
+        return " to an earlier message"
+    said = f' "{clean(quote.text, name=True)}"' if quote.text else "'s deleted message"
+    return f" to {clean(quote.sender, name=True)}{said}"
+
+
+def _change(item: Changed) -> str:
+    """A sentence of what changed; the whole of a new text follows it."""
+    before = f'"{clean(item.before, name=True)}"' if item.before else "an earlier message"
+    whose = f"{clean(item.sender, name=True)}'s {before}" if item.sender not in ("", item.who) else before
+    who = clean(item.who, name=True)
+    match item.what:
+        case "edited":
+            return f"{who} changed {before}: {item.text}"
+        case "deleted":
+            return f"{who} deleted {before}"
+        case "reacted":
+            return f"{who} reacted {clean(item.text, name=True)} to {whose}"
+    return f"{who} took back {clean(item.text, name=True)} to {whose}"
 
 
 def _time(at: int | None, tz: tzinfo | None) -> Iterator[tuple[str, str]]:

@@ -19,11 +19,12 @@ from securechat.client.conversations import Conversation
 from securechat.client.display import not_shown
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
-from securechat.client.view import Item, PrivateMessage, RoomMessage, Unshown
+from securechat.client.telling import fold, history, kept_of, told
+from securechat.client.timeline import Kept, Taken
+from securechat.client.view import Item, Unshown
 from securechat.crypto.envelope import Delivered, Examined, bind_of, examine
-from securechat.crypto.findings import Finding
 from securechat.crypto.identity import Device
-from securechat.crypto.reading import ConversationReader, Found, Verdict
+from securechat.crypto.reading import ConversationReader, Verdict
 from securechat.errors import Refused
 from securechat.wire import messages as m
 
@@ -43,6 +44,7 @@ class OwnMessage:
     id: str
     device: str
     text: str
+    ts: int = 0
 
 
 class Host(Protocol):
@@ -68,6 +70,15 @@ class Host(Protocol):
 
     def mark_of(self, user: str) -> str:
         """What to say of somebody beside their name, or ""."""
+
+    def author_hash(self, user: str, device: str) -> str:
+        """A short hash of the identity behind a device; "" where that is not known."""
+
+    def took(self, conversation: Conversation, taken: Taken) -> bool:
+        """A new message was taken in: it is kept, and counted. Whether it is to be shown."""
+
+    def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
+        """Messages of a history were taken in: they are kept."""
 
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """Sending there waits for a word."""
@@ -229,16 +240,26 @@ class Inbox:
         if examined is None:
             (examined,) = await self.examine(conversation, [message])
         if await self._filled(conversation, message.seq):
-            self._say(self._judged(conversation, examined))
+            self._judged(conversation, examined)
 
-    def _judged(self, conversation: Conversation, examined: Examined) -> Item:
-        """A message judged and taken in: how it is shown."""
+    def _judged(self, conversation: Conversation, examined: Examined) -> None:
+        """A message judged, taken in, and said."""
         people, message = self._people(), examined.message
         verdict = conversation.reader.receive(examined, people, conversation.audiences.get)
         for found in verdict.alarms:
             self._host.alarm(conversation, found.text)
         self._host.shown(conversation, message.device)
-        return to_item(examined, verdict, conversation, self._host.user, self._host.mark_of(message.sender))
+        self._tell_of(conversation, self._kept(examined, verdict))
+
+    def _kept(self, examined: Examined, verdict: Verdict) -> Kept:
+        host, message = self._host, examined.message
+        author = host.author_hash(message.sender, message.device)
+        return kept_of(examined, verdict, host.user, author, host.mark_of(message.sender))
+
+    def _tell_of(self, conversation: Conversation, kept: Kept) -> None:
+        taken = conversation.timeline.take(kept)
+        if self._host.took(conversation, taken):
+            self._say(told(taken, conversation, self._host.user))
 
     async def _filled(self, conversation: Conversation, before: int) -> bool:
         """Fetches what is missing before a message. The server streams without gaps; this is for when it does not.
@@ -262,7 +283,7 @@ class Inbox:
             lost = examined.message.seq - conversation.cursor - 1
             if lost >= 0 and examined.message.seq < before:
                 self._not_given(conversation, lost)
-                self._say(self._judged(conversation, examined))
+                self._judged(conversation, examined)
         if self._stopped:
             return False
         self._not_given(conversation, before - conversation.cursor - 1)
@@ -287,10 +308,9 @@ class Inbox:
         if not await self._filled(conversation, own.seq):
             return
         conversation.reader.own(own.seq, own.events, own.device, own.ctr, own.id)
-        if conversation.peer is not None:
-            self._say(PrivateMessage(conversation.peer, own.text, True))
-        else:
-            self._say(RoomMessage(conversation.label, self._host.user, own.text))
+        host = self._host
+        author = host.author_hash(host.user, own.device)
+        self._tell_of(conversation, Kept(own.seq, own.ts, host.user, author, own.id, own.text))
         self._host.shown(conversation, own.device)
 
     # --- history ----------------------------------------------------------------------------------------------------
@@ -314,7 +334,7 @@ class Inbox:
         for at in range(0, len(messages), STEP):
             examined += await self.examine(conversation, messages[at : at + STEP])
             progress(len(examined), len(messages))
-        items: list[Item] = []
+        taken: list[Taken] = []
         reader: ConversationReader | None = None
         people = self._people()
         forked = False
@@ -332,11 +352,11 @@ class Inbox:
             known = conversation.reader.transcript.at(seq)
             forked = forked or (known is not None and known != reader.transcript.th)
             judged(each, verdict)
-            mark = self._host.mark_of(each.message.sender)
-            items.append(to_item(each, verdict, conversation, self._host.user, mark, timed=True))
+            taken.append(conversation.timeline.take(self._kept(each, verdict)))
         if forked:
             self._host.alarm(conversation, "the history the server gives now is not the one you saw before")
-        return fold(items)
+        self._host.read_back(conversation, taken)
+        return history(taken, conversation, self._host.user)
 
 
 def delivered(message: m.StoredMessage, conversation: str, user: str) -> Delivered:
@@ -363,50 +383,3 @@ def delivered(message: m.StoredMessage, conversation: str, user: str) -> Deliver
 def examine_all(work: Sequence[tuple[Delivered, Device | None]], keys: Mapping[str, Any]) -> Sequence[Examined]:
     """Examines messages; blocking, 4.5 ms each."""
     return [examine(message, device, keys) for message, device in work]
-
-
-def to_item(
-    examined: Examined, verdict: Verdict, conversation: Conversation, user: str, mark: str, *, timed: bool = False
-) -> Item:
-    """How one message is shown: its text, flagged, or a line that says why not and what to do."""
-    message = examined.message
-    if verdict.hidden is not None:
-        return Unshown(conversation.title, 1, _why(verdict.hidden, changed=bool(mark)))
-    at = message.ts if timed else None
-    own = message.sender == user
-    marks = "; ".join([*filter(None, [mark]), *(_said_of_own(f) if own else _said(f) for f in verdict.flags)])
-    if conversation.peer is not None:
-        return PrivateMessage(conversation.peer, examined.text, own, at, marks)
-    return RoomMessage(conversation.label, message.sender, examined.text, at, marks)
-
-
-def _said(found: Found) -> str:
-    return f"{found.text} ({found.cure})" if found.cure else found.text
-
-
-def _said_of_own(found: Found) -> str:
-    """What is said to the author of a message, who can ask nobody else for those that are missing before it."""
-    if found.finding is not Finding.MISSING:
-        return _said(found)
-    messages, them = ("1 message of yours is", "it") if found.n == 1 else (f"{found.n} messages of yours are", "them")
-    return f"before this, {messages} not in the history the server gives (send {them} again if that matters)"
-
-
-def _why(found: Found, *, changed: bool) -> str:
-    if found.finding is Finding.IDENTITY_CHANGED and not changed:  # it is settled which identity counts
-        return not_shown(f"signed by another identity of {found.who} than the one you know")
-    if found.finding is Finding.BEFORE_JOIN:
-        return f"message{{s}} {found.text}"
-    return not_shown(_said(found))
-
-
-def fold(items: Sequence[Item]) -> list[Item]:
-    """Runs of messages that are not shown for one reason become one line."""
-    folded: list[Item] = []
-    for item in items:
-        last = folded[-1] if folded else None
-        if isinstance(item, Unshown) and isinstance(last, Unshown) and item.same_as(last):
-            folded[-1] = Unshown(last.where, last.count + item.count, last.reason)
-        else:
-            folded.append(item)
-    return folded

@@ -172,6 +172,7 @@ class Lobby:
             anew = found.log.entered(self._core.user) > entry
             room_found = await self._take_up_room(found, state.start, state.first)
             room_found.read = state.read
+            self._core.attention.read_elsewhere(room_found, max(state.read, state.first))
             lost = state.reset and state.last < place[0] >= state.start[0]  # after a restore, as catching up has it
             if not anew and state.start != place and not lost and not self._core.catchup.removed(state, place[0]):
                 self.alarm(room_found, "the server passed over messages, as if you had been out of the room meanwhile")

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from securechat.client.held import Elsewhere, Held
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
+from securechat.crypto.body import Delete, React, from_text
 from securechat.errors import (
     BAD_AUDIENCE,
     BAD_SESSION,
@@ -88,6 +89,7 @@ class Entry:
     Attributes:
         number: its place among all that was typed.
         where: a room, or ``@user``.
+        text: what is sealed (see `crypto.body`); `words` is what its author knows it by.
         sealed: once it is; a resend repeats these very bytes.
         seen: who was in a private room when it was typed; None elsewhere.
         room: the id of that room; another that gets its name is not what was meant.
@@ -106,6 +108,13 @@ class Entry:
     done: Deferred[Exit] = field(default_factory=Deferred)
     reseals: int = 0
     delayed: bool = False
+
+    @property
+    def words(self) -> str:
+        """How it begins, in one line."""
+        body = from_text(self.text)
+        said = body.emoji if isinstance(body, React) else "(a deletion)" if isinstance(body, Delete) else body.text
+        return " ".join(said[:200].split())[:60]
 
     def record(self) -> dict[str, Any]:
         """For the local store."""

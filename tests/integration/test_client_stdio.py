@@ -29,7 +29,7 @@ kind, ui = sys.argv[1:3]
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from securechat.client.commands import completions
-from securechat.client.view import Answer, Failure, Notice, RoomMessage, Status
+from securechat.client.view import Answer, Failure, Notice, Message, Status
 from securechat.client.views.plain import PlainView
 from securechat.client.views.prompt import PromptView, available
 from securechat.errors import Exit
@@ -54,7 +54,7 @@ class Echo:
         elif line == "/big":
             view.show(Answer(["x" * 999] * 5000))
         else:
-            view.show(RoomMessage("general", "me", line))
+            view.show(Message("general", "me", line))
         return Exit.OK
 
     async def close(self, timeout):

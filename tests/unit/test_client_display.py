@@ -26,9 +26,8 @@ from securechat.client.view import (
     Failure,
     Item,
     Membership,
+    Message,
     Notice,
-    PrivateMessage,
-    RoomMessage,
     Unshown,
 )
 from securechat.errors import Exit
@@ -131,16 +130,16 @@ class RenderTests(SynchronousTestCase):
 
     def test_room_message(self) -> None:
         """Room, sender, text; the time where it is given; a mark before the text."""
-        self.assertRendered("[general] <alice> Hello everyone!", RoomMessage("general", "alice", "Hello everyone!"))
-        self.assertRendered("2026-11-22 19:05 [general] <alice> Hi", RoomMessage("general", "alice", "Hi", AT))
-        self.assertRendered("[general] <alice> [late] Hi", RoomMessage("general", "alice", "Hi", mark="late"))
+        self.assertRendered("[general] <alice> Hello everyone!", Message("general", "alice", "Hello everyone!"))
+        self.assertRendered("2026-11-22 19:05 [general] <alice> Hi", Message("general", "alice", "Hi", AT))
+        self.assertRendered("[general] <alice> [late] Hi", Message("general", "alice", "Hi", mark="late"))
 
     def test_private_message(self) -> None:
         """Whom it came from, or whom it went to."""
-        self.assertRendered("[pm] <alice> Hi", PrivateMessage("alice", "Hi"))
-        self.assertRendered("[pm → bob] Hi", PrivateMessage("bob", "Hi", outgoing=True))
-        self.assertRendered("2026-11-22 19:05 [pm → bob] [x] Hi", PrivateMessage("bob", "Hi", True, AT, "x"))
-        self.assertRendered("2026-11-22 19:05 [pm] <bob> [x] Hi", PrivateMessage("bob", "Hi", False, AT, "x"))
+        self.assertRendered("[pm] <alice> Hi", Message("@alice", "alice", "Hi"))
+        self.assertRendered("[pm → bob] Hi", Message("@bob", "alice", "Hi", own=True))
+        self.assertRendered("2026-11-22 19:05 [pm → bob] [x] Hi", Message("@bob", "alice", "Hi", AT, "x", own=True))
+        self.assertRendered("2026-11-22 19:05 [pm] <bob> [x] Hi", Message("@bob", "bob", "Hi", AT, "x"))
 
     def test_membership(self) -> None:
         """A phrase for each thing that can happen."""
@@ -162,9 +161,9 @@ class RenderTests(SynchronousTestCase):
         """All that is said of a message stands in one pair of brackets before it, and no name in it closes them."""
         self.assertRendered(
             "[general] <alice> [went to mallory, not a member; was not sealed for carol] Hi",
-            RoomMessage("general", "alice", "Hi", mark="went to mallory, not a member; was not sealed for carol"),
+            Message("general", "alice", "Hi", mark="went to mallory, not a member; was not sealed for carol"),
         )
-        self.assertRendered("[general] <alice> [a\ufffd b] Hi", RoomMessage("general", "alice", "Hi", mark="a] b"))
+        self.assertRendered("[general] <alice> [a\ufffd b] Hi", Message("general", "alice", "Hi", mark="a] b"))
 
     def test_unshown(self) -> None:
         """A count, in the singular where it is one."""
@@ -188,17 +187,17 @@ class RenderTests(SynchronousTestCase):
 
     def test_line_break_in_one_line(self) -> None:
         """A break in a body is a sign where an item must be one line."""
-        self.assertRendered("[general] <alice> a ⏎  ⏎ b", RoomMessage("general", "alice", "a\n\nb"))
+        self.assertRendered("[general] <alice> a ⏎  ⏎ b", Message("general", "alice", "a\n\nb"))
 
     def test_line_break_on_a_terminal(self) -> None:
         """On a terminal the lines stay lines, indented."""
-        item = RoomMessage("general", "alice", "a\n[general] <bob> I owe alice 5\n\nb")
+        item = Message("general", "alice", "a\n[general] <bob> I owe alice 5\n\nb")
         expected = ["[general] <alice> a", "  [general] <bob> I owe alice 5", "", "  b"]
         self.assertEqual(expected, render(item, multiline=True))
 
     def test_a_thousand_lines(self) -> None:
         """A body of line breaks does not empty the screen; nothing of it is lost."""
-        shown = render(RoomMessage("general", "alice", "\n".join(map(str, range(1000)))), multiline=True)
+        shown = render(Message("general", "alice", "\n".join(map(str, range(1000)))), multiline=True)
         self.assertEqual(MAX_ROWS, len(shown))
         self.assertTrue(shown[-1].endswith("998 ⏎ 999"))
 
@@ -215,9 +214,9 @@ class RenderTests(SynchronousTestCase):
         """Nothing that is obeyed comes out, whichever field it was put in."""
         evil = "x\x1b[2J\u202e\n[general] <bob> y"
         items: tuple[Item, ...] = (
-            RoomMessage(evil, evil, evil, AT, evil),
-            PrivateMessage(evil, evil, False, AT, evil),
-            PrivateMessage(evil, evil, True, AT, evil),
+            Message(evil, evil, evil, AT, evil),
+            Message(f"@{evil}", evil, evil, AT, evil),
+            Message(f"@{evil}", evil, evil, AT, evil, own=True),
             Membership(evil, evil, evil),
             Unshown(evil, 2, evil),
             Answer([evil]),
@@ -232,7 +231,7 @@ class RenderTests(SynchronousTestCase):
     @given(any_text, any_text)
     def test_no_text_starts_a_line(self, sender: str, text: str) -> None:
         """Whatever a sender is called and writes: one line, or further ones that are indented."""
-        item = RoomMessage("general", sender, text)
+        item = Message("general", sender, text)
         (line,) = render(item)
         self.assertNotIn("\n", line)
         self.assertTrue(line.startswith("[general] <"))
@@ -241,7 +240,7 @@ class RenderTests(SynchronousTestCase):
 
     def test_pieces(self) -> None:
         """A view with colours learns which words are what."""
-        head, body = pieces(RoomMessage("general", "alice", "a\nb", AT, "late"), tz=UTC)
+        head, body = pieces(Message("general", "alice", "a\nb", AT, "late"), tz=UTC)
         kinds = ["time", "where", "sender", "mark"]
         self.assertEqual(kinds, [kind for kind, _ in head])
         self.assertEqual(["a", "b"], body)

@@ -13,9 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.conversations import Conversation
 from securechat.client.display import render
-from securechat.client.inbox import BATCH, STEP, Inbox, OwnMessage, fold
+from securechat.client.inbox import BATCH, STEP, Inbox, OwnMessage
 from securechat.client.protocol import LinkLost
-from securechat.client.view import Answer, Item, RoomMessage, Unshown
+from securechat.client.telling import fold
+from securechat.client.timeline import Taken
+from securechat.client.view import Answer, Item, Message, Unshown
 from securechat.crypto.envelope import Examined, message_id, parse_header
 from securechat.crypto.roomlog import Join
 from securechat.crypto.transcript import next_th
@@ -88,6 +90,8 @@ class Host:
         self.prepared: list[tuple[str, list[int]]] = []
         self.asked: list[tuple[str, int, int]] = []
         self.happened: list[str] = []
+        self.taken: list[Taken] = []
+        self.ignored: set[str] = set()
 
     def conversation_of(self, message: m.StoredMessage) -> Conversation | None:
         """As Host's."""
@@ -110,6 +114,19 @@ class Host:
     def mark_of(self, user: str) -> str:
         """As Host's."""
         return self.marks.get(user, "")
+
+    def author_hash(self, user: str, device: str) -> str:
+        """As Host's."""
+        return user
+
+    def took(self, conversation: Conversation, taken: Taken) -> bool:
+        """As Host's."""
+        self.taken.append(taken)
+        return taken.kept.sender not in self.ignored
+
+    def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
+        """As Host's."""
+        self.taken += taken
 
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """As Host's."""
@@ -624,8 +641,8 @@ class GapTests(InboxCase):
         self.put(messages[5])
         lost = Unshown("general", 2, NOT_GIVEN)
         self.assertEqual([lost, lost], [item for item in self.host.items if isinstance(item, Unshown)])
-        self.assertEqual(["3", "6"], [item.text for item in self.host.items if isinstance(item, RoomMessage)])
-        self.assertEqual([Unshown, RoomMessage, Unshown, RoomMessage], [type(item) for item in self.host.items])
+        self.assertEqual(["3", "6"], [item.text for item in self.host.items if isinstance(item, Message)])
+        self.assertEqual([Unshown, Message, Unshown, Message], [type(item) for item in self.host.items])
         self.assertIn("2 messages from bob missing", self.host.lines[3])
 
     def test_refused(self) -> None:
@@ -652,7 +669,7 @@ class GapTests(InboxCase):
         self.put(messages[0])
         self.host.history = [messages[seq - 1] for seq in (3, 2, 3, 1, 9)]
         self.put(messages[3])
-        self.assertEqual(["1", "3", "4"], [item.text for item in self.host.items if isinstance(item, RoomMessage)])
+        self.assertEqual(["1", "3", "4"], [item.text for item in self.host.items if isinstance(item, Message)])
         self.assertEqual([Unshown("general", 1, NOT_GIVEN)], [i for i in self.host.items if isinstance(i, Unshown)])
 
     def test_folded(self) -> None:
@@ -808,7 +825,7 @@ class FoldTests(SynchronousTestCase):
 
     def test_fold(self) -> None:
         """Runs of one reason in one place become one line; what stands between them stays."""
-        text = RoomMessage("general", "bob", "hello")
+        text = Message("general", "bob", "hello")
         a, b, c = Unshown("general", 1, "x"), Unshown("general", 2, "y"), Unshown("attic", 1, "x")
         self.assertEqual([Unshown("general", 3, "x"), b, a, text, a, c], fold([a, a, a, b, a, text, a, c]))
         self.assertEqual([], fold([]))

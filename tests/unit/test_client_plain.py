@@ -17,8 +17,8 @@ from securechat.client.view import (
     Failure,
     Item,
     Membership,
+    Message,
     Notice,
-    RoomMessage,
     Status,
     Unshown,
 )
@@ -156,7 +156,7 @@ class ShowTests(PlainCase):
         """Messages, membership, gaps and answers."""
         self.begin()
         items: tuple[Item, ...] = (
-            RoomMessage("general", "bob", "hi\nthere"),
+            Message("general", "bob", "hi\nthere"),
             Membership("general", "bob", "left"),
             Unshown("general", 1, "message{s} lost"),
             Answer(["one", "two"]),

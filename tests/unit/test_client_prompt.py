@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client import commands
 from securechat.client.display import INDENT
-from securechat.client.view import Answer, Failure, Notice, RoomMessage, Status
+from securechat.client.view import Answer, Failure, Message, Notice, Status
 from securechat.client.views.console import Console
 from securechat.client.views.prompt import KEPT, MAX_LINE, PromptView, available
 from securechat.client.views.wrap import wrapped
@@ -173,7 +173,7 @@ class ScreenTests(PromptCase):
 
         async def steps() -> None:
             await self.press("hello wor", shows="[general] alice> hello wor")
-            self.view.show(RoomMessage("general", "bob", "hi"))
+            self.view.show(Message("general", "bob", "hi"))
             self.view.show(Notice("n"))
             await self.until(lambda: len(self.screen.rows) == 3)
             await self.press("ld", shows="[general] alice> hello world")
@@ -203,7 +203,7 @@ class ScreenTests(PromptCase):
             await self.press("typing", shows="[general] alice> typing")
             before = self.screen.raw.count("alice>")
             for number in range(150):
-                self.view.show(RoomMessage("general", "bob", str(number)))
+                self.view.show(Message("general", "bob", str(number)))
             await self.until(lambda: "149" in "".join(self.screen.rows[-2:]))
             await self.until(lambda: self.screen.rows[-1] == "[general] alice> typing")
             expected = [f"[general] <bob> {number}" for number in range(150 - HEIGHT + 1, 150)]
@@ -242,7 +242,7 @@ class ScreenTests(PromptCase):
 
         async def steps() -> None:
             self.view.show(Answer(["above"]))
-            self.view.show(RoomMessage("general", "mallory", evil))
+            self.view.show(Message("general", "mallory", evil))
             self.view.status(Status(evil, evil, evil))
             await self.until(lambda: len(self.screen.rows) > 3)
             self.assertEqual("above", self.screen.rows[0])
@@ -256,7 +256,7 @@ class ScreenTests(PromptCase):
         """Nothing in a text is markup."""
 
         async def steps() -> None:
-            self.view.show(RoomMessage("general", "<b>", "<ansired>red</ansired> &amp; {x} %s"))
+            self.view.show(Message("general", "<b>", "<ansired>red</ansired> &amp; {x} %s"))
             await self.until(lambda: len(self.screen.rows) == 2)
             self.assertEqual("[general] <\ufffdb\ufffd> <ansired>red</ansired> &amp; {x} %s", self.screen.rows[0])
 
@@ -273,7 +273,7 @@ class ScreenTests(PromptCase):
 
         async def steps() -> None:
             for line in lines:
-                self.view.show(RoomMessage("general", "eve", line))
+                self.view.show(Message("general", "eve", line))
             await self.until(lambda: "four" in "".join(self.screen.rows))
             await self.until(lambda: self.screen.rows[-1] == "[general] alice>")
             for row in self.screen.rows[:-1]:
@@ -285,7 +285,7 @@ class ScreenTests(PromptCase):
         """Without colours names are still there, bold."""
 
         async def steps() -> None:
-            self.view.show(RoomMessage("general", "bob", "hi"))
+            self.view.show(Message("general", "bob", "hi"))
             self.view.show(Failure("no"))
             await self.until(lambda: len(self.screen.rows) == 3)
             self.assertEqual(["[general] <bob> hi", "! no"], self.screen.rows[:2])
@@ -300,7 +300,7 @@ class ScreenTests(PromptCase):
 
         async def steps() -> None:
             for text in ("a", "b"):
-                self.view.show(RoomMessage("general", "bob", text))
+                self.view.show(Message("general", "bob", text))
             await self.until(lambda: len(self.screen.rows) == 3)
             painted = [part.rpartition("\x1b[")[2] for part in self.screen.raw.split("<bob> ")[:2]]
             self.assertEqual(painted[0], painted[1])

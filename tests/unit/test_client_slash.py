@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from securechat.client import slash
 from securechat.client.commands import COMMANDS, Misfit, Typed, parse
-from securechat.client.view import RoomMessage, Unshown
+from securechat.client.view import Message, Unshown
 from securechat.crypto.identity import fingerprint
 from securechat.errors import Exit
 from securechat.link import ConnectLine
@@ -533,7 +533,7 @@ class HistoryTests(ChatCase):
         bob.type("/send 6")
         bob.type("/history")
         earlier = Unshown("general", 5, "message{s} sent before you joined")
-        self.assertEqual([earlier, RoomMessage("general", "bob", "6", 1_700_000_000_000)], bob.view.items[-2:])
+        self.assertEqual([earlier, Message("general", "bob", "6", 1_700_000_000_000, own=True)], bob.view.items[-2:])
 
     def test_own_first(self) -> None:
         """What one typed just before is waited for a moment, so that it is in it; not for ever."""

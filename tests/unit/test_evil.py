@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as replace_fields
 
-from securechat.client.view import RoomMessage
+from securechat.client.view import Message
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import parse_header
 from securechat.crypto.signed import to_bytes
@@ -141,7 +141,7 @@ class SignatureStripTests(MessageCase):
         for name in ("hdr", "bind", "sig"):
             self.evil.change_messages("bob", changed(**{name: ""}))
             self.alice.type("one")
-            self.assertEqual([], [item for item in self.bob.view.items if isinstance(item, RoomMessage)], name)
+            self.assertEqual([], [item for item in self.bob.view.items if isinstance(item, Message)], name)
 
 
 class ResignTests(MessageCase):

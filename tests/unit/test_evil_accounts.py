@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from securechat.client.view import RoomMessage
+from securechat.client.view import Message
 from securechat.crypto.envelope import SealedMessage
 from securechat.errors import BAD_HEADER, OUT_OF_TURN, Exit
 from securechat.server import talk
@@ -357,7 +357,7 @@ class PipelineTests(MessageCase):
         self.assertEqual([BAD_HEADER, *[OUT_OF_TURN] * 33], codes)
         again = self.chain(64, since=first[29], start=30)
         self.assertEqual(34, sum(isinstance(reply, m.SendOk) for reply in self.pipeline(again)))
-        texts = [item for item in self.bob.view.items if isinstance(item, RoomMessage)]
+        texts = [item for item in self.bob.view.items if isinstance(item, Message)]
         self.assertEqual([(f"{number}", "") for number in range(64)], [(item.text, item.mark) for item in texts])
         self.assertEqual("[ops] <carol> well", self.carol.type("well")[-1])
         self.assertEqual("[ops] <carol> well", self.messages(self.bob)[-1])
@@ -409,5 +409,5 @@ class PagingTests(MessageCase):
         fresh.type("/join ops")
         fresh.view.take()
         fresh.type("/history ops 400")
-        texts = [item for item in fresh.view.items if isinstance(item, RoomMessage)]
+        texts = [item for item in fresh.view.items if isinstance(item, Message)]
         self.assertEqual([(f"{number}", "") for number in range(400)], [(item.text, item.mark) for item in texts])

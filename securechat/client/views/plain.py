@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from securechat.client.commands import Typed, has_secret, parse, safe_for_history
 from securechat.client.display import clean, render
-from securechat.client.view import Client, Failure, Item, Notice, Status
+from securechat.client.view import Alert, Client, Failure, Item, Notice, Status
 from securechat.client.views.console import Console
 from securechat.client.views.questions import Question, Questions
 from securechat.client.views.turns import Turns
@@ -123,6 +123,16 @@ class PlainView(LineReceiver):
 
     def status(self, status: Status) -> None:
         """Nothing: there is no place that could change, and the core tells in notices what matters."""
+
+    def follows(self, where: str) -> bool:
+        """Always: all of it is printed."""
+        return True
+
+    def opened(self, where: str) -> None:
+        """Nothing: what is printed stays."""
+
+    def alert(self, alert: Alert) -> None:
+        """Nothing: it is printed."""
 
     def ask(self, question: str) -> Deferred[str | None]:
         """Asks for a line. The next one typed is the answer, also one typed ahead; None if nobody types."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +36,7 @@ from twisted.logger import Logger
 
 from securechat.client.commands import Typed, parse, safe_for_history
 from securechat.client.display import clean, rows
-from securechat.client.view import Answer, Client, Failure, Item, Notice, Status
+from securechat.client.view import Alert, Answer, Client, Failure, Item, Notice, Status
 from securechat.client.views.console import Console
 from securechat.client.views.editing import CommandCompleter, History, Mask
 from securechat.client.views.questions import Question, Questions
@@ -143,6 +144,16 @@ class PromptView:
         """Shows the status in the prompt."""
         self._status = status
         self._app.invalidate()
+
+    def follows(self, where: str) -> bool:
+        """Always: all of it is printed."""
+        return True
+
+    def opened(self, where: str) -> None:
+        """Nothing: what is printed stays."""
+
+    def alert(self, alert: Alert) -> None:
+        """Nothing: it is printed."""
 
     def ask(self, question: str) -> Deferred[str | None]:
         """Asks in the place of the prompt; a line half typed comes back afterwards."""
@@ -296,6 +307,8 @@ class PromptView:
         status = self._status
         where = f"[{clean(status.room, name=True)}] " if status.room else ""
         states = [] if status.link == "online" else [clean(status.link, name=True)]
+        if status.retry_at:
+            states[0] += f", next try in {max(0.0, status.retry_at - time.time()):.0f} s"
         if status.waiting:
             states.append(f"{status.waiting} waiting")
         if status.work:

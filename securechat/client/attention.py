@@ -1,0 +1,166 @@
+"""What wants its user's attention: unread messages and mentions, what draws an alert, and in which order to look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from securechat.client.conversations import Conversation
+from securechat.client.telling import calls
+from securechat.client.timeline import Entry, Taken, as_shown
+from securechat.client.view import Alert, RoomState
+
+if TYPE_CHECKING:
+    from securechat.client.core import ChatCore
+
+LEVELS: Final = ("all", "mentions", "none")  # which messages of a conversation draw attention; "mentions" if not set
+IN_MEMORY: Final = 1000  # messages of a conversation; when twice as many are there, the older ones are let go
+
+
+class Attention:
+    """One account's unread messages.
+
+    Attributes:
+        levels: by the id of a conversation: one of `LEVELS`.
+        ignored: people whose messages are neither shown nor counted.
+    """
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+        self.levels: dict[str, str] = {}
+        self.ignored: set[str] = set()
+
+    def level(self, conversation: Conversation) -> str:
+        """Which of its messages draw attention."""
+        return self.levels.get(conversation.id, "mentions")
+
+    def took(self, conversation: Conversation, taken: Taken) -> bool:
+        """A message has just come: kept, counted, perhaps said aloud. Whether it is to be shown."""
+        self.keep(conversation, [taken])
+        kept, entry = taken.kept, taken.entry
+        sender = kept.sender
+        if len(conversation.timeline) > 2 * IN_MEMORY:
+            conversation.timeline.keep_newest(IN_MEMORY)
+        new = taken.change is None and entry is not None and not kept.hidden and sender != self._core.user
+        counts = new and sender not in self.ignored
+        called = counts and entry is not None and self._calls(conversation, entry)
+        if self._core.view.follows(conversation.title) or not (counts or conversation.unread):
+            conversation.read_to = max(conversation.read_to, kept.seq)
+        elif counts:
+            if not conversation.unread:
+                conversation.marker = conversation.read_to
+            conversation.unread += 1
+            conversation.mentions += called
+            self._core.status_changed()
+        if counts and entry is not None and self._core.synced:
+            self._alert(conversation, entry, called=called)
+        return sender not in self.ignored
+
+    def keep(self, conversation: Conversation, taken: Iterable[Taken]) -> None:
+        """What was taken in goes to the archive, and how it leaves an earlier message."""
+        for each in taken:
+            self._core.archived(conversation, each.kept)
+            if each.change is not None and each.entry is not None and not each.refused:
+                self._core.archived(conversation, as_shown(each.entry))
+
+    def _calls(self, conversation: Conversation, entry: Entry) -> bool:
+        return conversation.peer is not None or calls(entry.body, self._core.user)
+
+    def _alert(self, conversation: Conversation, entry: Entry, *, called: bool) -> None:
+        level = self.level(conversation)
+        if level == "none" or (level == "mentions" and not called):
+            return
+        sender = entry.kept.sender
+        title = f"{sender} writes to you" if conversation.peer is not None else f"{sender} in {conversation.title}"
+        text = entry.body.text if self._core.preference("notify-text") == "on" else ""
+        self._core.view.alert(Alert(conversation.title, sender, title, text))
+
+    def seen(self, conversation: Conversation) -> None:
+        """Its user has all of it before their eyes."""
+        if conversation.read_to < conversation.cursor or conversation.unread:
+            conversation.read_to = max(conversation.read_to, conversation.cursor)
+            conversation.unread = conversation.mentions = 0
+            self._core.shown(conversation)
+            self._core.status_changed()
+
+    def read_elsewhere(self, conversation: Conversation, seq: int) -> None:
+        """Another device of this account has come so far; what is behind that is counted anew."""
+        if seq <= conversation.read_to:
+            return
+        conversation.read_to = seq
+        conversation.read = max(conversation.read, seq)
+        left = [entry for entry in conversation.timeline.since(seq) if self._unread(entry)]
+        if seq >= conversation.cursor:
+            left = []
+        conversation.unread = min(conversation.unread, len(left))
+        conversation.mentions = min(conversation.mentions, sum(self._calls(conversation, entry) for entry in left))
+        self._core.shown(conversation)
+        self._core.status_changed()
+
+    def _unread(self, entry: Entry) -> bool:
+        kept = entry.kept
+        return not kept.hidden and not entry.deleted and kept.sender not in self.ignored | {self._core.user}
+
+    # --- lists and orders -------------------------------------------------------------------------------------------
+
+    def listed(self) -> list[Conversation]:
+        """All conversations as they are listed: rooms, then people, each by name."""
+        here = [c for c in self._core.conversations if c.peer is None or c.cursor or c.timeline or c.draft]
+        return sorted(here, key=lambda c: (c.peer is not None, c.title))
+
+    def states(self) -> tuple[RoomState, ...]:
+        """The list, for a view."""
+        active = self._core.conversations.active
+        return tuple(
+            RoomState(
+                c.title, c.unread, c.mentions, c.title == active, self.level(c) == "none", bool(c.stopped),
+                bool(c.draft) and c.title != active, "" if c.log is None else c.log.topic,
+            )
+            for c in self.listed()
+        )  # fmt: skip
+
+    def next_active(self) -> str:
+        """The conversation that most wants to be read: mentions and private messages first, then the most recent."""
+        active = self._core.conversations.active
+        waiting = [c for c in self.listed() if c.unread and c.title != active]
+        waiting.sort(key=lambda c: (self.level(c) == "none", not c.mentions, -_newest(c)))
+        return waiting[0].title if waiting else ""
+
+    def next_room(self, step: int) -> str:
+        """The conversation so many places further in the list, round its end."""
+        titles = [c.title for c in self.listed()]
+        active = self._core.conversations.active
+        if not titles:
+            return ""
+        place = titles.index(active) if active in titles else (-1 if step > 0 else 0)
+        return titles[(place + step) % len(titles)]
+
+    def best_match(self, typed: str) -> list[str]:
+        """The conversations that a few typed letters may mean, the likeliest first."""
+        wanted = typed.lower().removeprefix("#")
+        found = [(score, -_newest(c), c.title) for c in self.listed() if (score := fuzzy(wanted, c.title)) is not None]
+        return [title for _, _, title in sorted(found)]
+
+
+def _newest(conversation: Conversation) -> int:
+    """When something was said there last, milliseconds."""
+    return conversation.timeline[-1].kept.at if len(conversation.timeline) else 0
+
+
+def fuzzy(typed: str, title: str) -> tuple[int, int] | None:
+    """How well a few letters fit a title, less is better; None: they do not occur in it in this order."""
+    name = title.lower()
+    if typed == name or typed == name.removeprefix("@"):
+        return (0, 0)
+    if name.removeprefix("@").startswith(typed.removeprefix("@")):
+        return (1, len(name))
+    if typed in name:
+        return (2, name.index(typed))
+    place, gaps = -1, 0
+    for letter in typed:
+        found = name.find(letter, place + 1)
+        if found < 0:
+            return None
+        gaps += found - place - 1
+        place = found
+    return (3, gaps)

@@ -1,0 +1,274 @@
+"""What was said in one conversation, as it stands now: edits, deletions and reactions applied. Pure.
+
+A change counts only for a message of this conversation; an edit and a deletion only by that message's own author, as
+who they were then. In whatever order messages are given (history comes later than what is new), the result is the same.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import Struct
+
+from securechat.crypto.body import Action, Body, Change, Code, Delete, Edit, React, Said, Text, from_text, to_text
+from securechat.errors import Undecryptable
+
+DELETED: Final = "DELETED"  # in `Kept.hidden`: its author took it back, and its text is gone from this machine
+MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count
+
+
+class Kept(Struct, frozen=True, array_like=True):
+    """One message as this client judged it, to be kept.
+
+    Attributes:
+        seq, at: its number in the conversation; the server's time, milliseconds.
+        sender, author: the user's name; a short hash of the identity it was by, "" where that is not known.
+        id: of the message, 64 hex digits.
+        body: the sealed text (`crypto.body`); "" where there is none.
+        mark: what is said beside it.
+        hidden: the name of the finding for which its text is not shown, or `DELETED`; "" where it is.
+        why: what is said in its place.
+    """
+
+    seq: int
+    at: int
+    sender: str
+    author: str
+    id: str
+    body: str
+    mark: str = ""
+    hidden: str = ""
+    why: str = ""
+
+    def said(self) -> Body:
+        """What it says; an empty text where nothing can be shown."""
+        try:
+            return from_text(self.body)
+        except Undecryptable:  # kept by a newer client, in the same profile
+            return Text("")
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A message that stands for itself, with what changed it.
+
+    Attributes:
+        kept: as it came.
+        changes: those that count, by their number.
+    """
+
+    kept: Kept
+    changes: list[tuple[int, Kept, Change]] = field(default_factory=list)
+
+    @property
+    def seq(self) -> int:
+        """Its number."""
+        return self.kept.seq
+
+    @property
+    def deleted(self) -> bool:
+        """Whether its author took it back."""
+        return self.kept.hidden == DELETED or any(isinstance(change, Delete) for _, _, change in self.changes)
+
+    @property
+    def edited(self) -> bool:
+        """Whether its text is another than at first."""
+        return any(isinstance(change, Edit) for _, _, change in self.changes)
+
+    @property
+    def body(self) -> Said:
+        """What it says now."""
+        said = self.kept.said()
+        if isinstance(said, (Edit, Delete, React)):  # such a one never stands for itself
+            return Text("")
+        edits = [change for _, _, change in self.changes if isinstance(change, Edit)]
+        return said if not edits else _with_text(said, edits[-1])
+
+    @property
+    def reactions(self) -> dict[str, list[str]]:
+        """Who reacted with what, in the order of the first of each."""
+        found: dict[str, list[str]] = {}
+        for _, by, change in self.changes:
+            if not isinstance(change, React):
+                continue
+            who = found.setdefault(change.emoji, [])
+            if change.off and by.sender in who:
+                who.remove(by.sender)
+            elif not change.off and by.sender not in who:
+                who.append(by.sender)
+        return {emoji: who for emoji, who in found.items() if who}
+
+
+def _with_text(said: Said, edit: Edit) -> Said:
+    if isinstance(said, Text):
+        return Text(edit.text, said.reply, edit.mentions)
+    return Action(edit.text, edit.mentions) if isinstance(said, Action) else Code(edit.text, said.lang)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a message.
+
+    Attributes:
+        entry: it, or the message that it changes; None: that is not known here.
+        change: what changed; None where it stands for itself.
+        before: what that one said before.
+        refused: the change does not count, and why.
+        new: whether it was not known before.
+    """
+
+    kept: Kept
+    entry: Entry | None = None
+    change: Change | None = None
+    before: Said | None = None
+    refused: str = ""
+    new: bool = True
+
+
+class Timeline:
+    """The messages of one conversation that are in memory, by number."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._by_id: dict[str, Entry] = {}
+        self._loose: dict[str, list[tuple[int, Kept, Change]]] = {}  # changes of messages that are not here
+        self._seen: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __getitem__(self, place: int) -> Entry:
+        return self._entries[place]
+
+    def has(self, seq: int) -> bool:
+        """Whether message number `seq` was taken in, be it a change."""
+        return seq in self._seen
+
+    @property
+    def first(self) -> int:
+        """The lowest number taken in; 0: none."""
+        return min(self._seen, default=0)
+
+    def by_id(self, id: str) -> Entry | None:
+        """A message by its id."""
+        return self._by_id.get(id)
+
+    def by_seq(self, seq: int) -> Entry | None:
+        """A message by its number."""
+        place = bisect_left(self._entries, seq, key=lambda entry: entry.seq)
+        found = self._entries[place] if place < len(self._entries) else None
+        return found if found is not None and found.seq == seq else None
+
+    def since(self, seq: int) -> Sequence[Entry]:
+        """Those behind number `seq`."""
+        return self._entries[bisect_left(self._entries, seq + 1, key=lambda entry: entry.seq) :]
+
+    def before(self, seq: int, count: int) -> Sequence[Entry]:
+        """The `count` newest with a number below `seq`."""
+        end = bisect_left(self._entries, seq, key=lambda entry: entry.seq)
+        return self._entries[max(end - count, 0) : end]
+
+    def newest(self, *, by: str = "", not_by: str = "") -> Entry | None:
+        """The newest that still stands, by or not by somebody."""
+        for entry in reversed(self._entries):
+            sender = entry.kept.sender
+            if not entry.kept.hidden and not entry.deleted and by in ("", sender) and sender != not_by:
+                return entry
+        return None
+
+    def speakers(self) -> list[str]:
+        """Who said something, the last one first."""
+        return list(dict.fromkeys(entry.kept.sender for entry in reversed(self._entries) if not entry.kept.hidden))
+
+    def take(self, kept: Kept) -> Taken:
+        """Takes in a message; one of a number that is here already takes its place."""
+        new = kept.seq not in self._seen
+        self._seen.add(kept.seq)
+        said = Text("") if kept.hidden else kept.said()
+        if isinstance(said, (Edit, Delete, React)):
+            return self._change(kept, said, new=new)
+        return Taken(kept, self._add(kept), new=new)
+
+    def take_all(self, many: Iterable[Kept]) -> None:
+        """Takes in many, as they come from the disk or a page of history."""
+        for kept in many:
+            self.take(kept)
+
+    def keep_newest(self, count: int) -> None:
+        """Lets go of all but the newest `count`; they are on disk."""
+        if len(self._entries) <= count:
+            return
+        gone, self._entries = self._entries[:-count], self._entries[-count:]
+        least = self._entries[0].seq
+        for entry in gone:
+            if self._by_id.get(entry.kept.id) is entry:
+                del self._by_id[entry.kept.id]
+        self._seen = {seq for seq in self._seen if seq >= least}
+
+    def _add(self, kept: Kept) -> Entry:
+        known = self.by_seq(kept.seq)
+        if known is None:
+            known = Entry(kept)
+            insort(self._entries, known, key=lambda entry: entry.seq)
+        elif known.kept.id != kept.id:
+            if self._by_id.get(known.kept.id) is known:
+                del self._by_id[known.kept.id]
+            known.kept, known.changes = kept, []
+        else:
+            known.kept = kept
+        if kept.hidden or self._by_id.setdefault(kept.id, known) is not known:
+            return known  # what is not shown is changed by nobody: a replay has the id of the genuine one
+        for change in self._loose.pop(kept.id, []):
+            if not _why_not(known, change[1], change[2]):
+                _insert(known, change)
+        return known
+
+    def _change(self, kept: Kept, change: Change, *, new: bool) -> Taken:
+        target = change.to if isinstance(change, React) else change.of
+        entry = self._by_id.get(target)
+        if entry is None:
+            self._loose.setdefault(target, []).append((kept.seq, kept, change))
+            return Taken(kept, None, change, new=new)
+        refused = _why_not(entry, kept, change)
+        if refused:
+            return Taken(kept, entry, change, refused=refused, new=new)
+        before = entry.body
+        _insert(entry, (kept.seq, kept, change))
+        return Taken(kept, entry, change, before, new=new)
+
+
+def _insert(entry: Entry, change: tuple[int, Kept, Change]) -> None:
+    if all(change[0] != seq for seq, _, _ in entry.changes):
+        insort(entry.changes, change, key=lambda one: one[0])
+        if len(entry.changes) > MAX_CHANGES:
+            del entry.changes[next((i for i, one in enumerate(entry.changes) if isinstance(one[2], React)), 0)]
+
+
+def _why_not(entry: Entry, by: Kept, change: Change) -> str:
+    """Why a change does not count; "" where it does."""
+    if by.seq < entry.seq:
+        return "it names a message that came later"
+    if isinstance(change, React):
+        return ""
+    if (entry.kept.sender, entry.kept.author) != (by.sender, by.author):
+        return f"the message is {entry.kept.sender}'s"
+    return "the message was deleted before" if entry.deleted and isinstance(change, Edit) else ""
+
+
+def as_shown(entry: Entry) -> Kept:
+    """How an entry is to be kept now: with its present text, and without one that was deleted."""
+    kept = entry.kept
+    if entry.deleted:
+        return Kept(kept.seq, kept.at, kept.sender, kept.author, kept.id, "", "", DELETED)
+    return Kept(
+        kept.seq, kept.at, kept.sender, kept.author, kept.id, to_text(entry.body), kept.mark, kept.hidden, kept.why
+    )
+
+
+__all__ = ["DELETED", "MAX_CHANGES", "Entry", "Kept", "Taken", "Timeline", "as_shown"]
