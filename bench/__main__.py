@@ -31,6 +31,7 @@ EXTRAS: Final[Mapping[str, Callable[[extras.Tools, Results], None]]] = {
     "felt": extras.felt,
     "growth": extras.growth,
     "client": extras.client,
+    "archive": extras.archive,
 }
 _WITH: Final = {"V1": ("V1", "V1-bytes")}  # scenarios that are only run for another
 LOADS: Final = tuple(name for name in SCENARIOS if name != "V1-bytes")

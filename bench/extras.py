@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final
 
-from bench import crypto, terminal
+from bench import client_store, crypto, terminal
 from bench.processes import PATIENCE, BenchError, end, generate
 from bench.scenarios import Results, Run
 from bench.subjects import SUBJECTS, Place, Stage
@@ -322,3 +322,8 @@ def _cost(figures: dict[str, Any]) -> dict[str, Any]:
 def client(tools: Tools, results: Results) -> None:
     """What a client pays for a message, in CPU time of this thread."""
     results.add(Run("client", OURS, crypto.figures()))
+
+
+def archive(tools: Tools, results: Results) -> None:
+    """What a client pays to keep 100,000 messages, to load them, and to search them."""
+    results.add(Run("archive", OURS, client_store.figures()))

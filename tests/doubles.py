@@ -1158,25 +1158,25 @@ class ServerCase(StoreCase):
         self.rooms[room].take(signed)
         return reply
 
-    def again(self, person: Person, device: int = 1, *, sync: bool = True) -> Caller:
-        """One more connection of somebody, logged in as a device, and synced."""
+    def again(self, person: Person, device: int = 1, *, sync: bool = True, **flags: bool) -> Caller:
+        """One more connection of somebody, logged in as a device, and synced with these flags."""
         caller = self.call()
         reply = caller.ask(self.login_of(person, caller, device))
         assert isinstance(reply, m.LoginOk), reply
         if sync:
-            caller.ask(m.Sync())
+            caller.ask(m.Sync(**flags))
             caller.take()
         return caller
 
-    def second_device(self, who: Person) -> Caller:
-        """A second device of somebody: published, synced, and nothing taken note of yet."""
+    def second_device(self, who: Person, **flags: bool) -> Caller:
+        """A second device of somebody: published, synced with these flags, and nothing taken note of yet."""
         caller = self.call()
         caller.ask(self.login_of(who, caller, None))
         bundle = who.bundle(2, (1, 2), previous=who.keys().digest)
         published = m.Publish(device=who.dev(2), proof=caller.proof(who, 2), keys=m.KeyBundle.of(bundle))
         assert isinstance(caller.ask(published), m.PublishOk)
         self.lists[who.user] = list_version(bundle)
-        caller.ask(m.Sync())
+        caller.ask(m.Sync(**flags))
         caller.take()
         return caller
 

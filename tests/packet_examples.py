@@ -46,6 +46,7 @@ from securechat.crypto.identity import (
     sign_device_list,
     verify_bundle,
 )
+from securechat.crypto.notes import NoteKeys, note_name, seal_note
 from securechat.crypto.passwords import Stretched, fake_salt, stretch
 from securechat.crypto.roomlog import (
     ChangeTopic,
@@ -284,6 +285,10 @@ class Connection:
     def drained(self) -> Deferred[None]:
         return succeed(None)
 
+    @property
+    def slow(self) -> bool:
+        return False
+
     def say_bye(self, bye: m.Bye) -> None:
         self.deliver(codec.encode(bye))
 
@@ -384,7 +389,7 @@ class Story:
                 backup=self.first_backup,
             )
         )
-        lines["sync"] = laptop.ask(m.Sync(id=3))
+        lines["sync"] = laptop.ask(m.Sync(id=3, presence=True))
         self.general, self.ops = RoomLog(Server.srv), RoomLog(Server.srv)
         create = self.act(
             self.general, Create, alice, name="general", salt=fixed("salt general", 16), join="open", invite="member",
@@ -425,7 +430,7 @@ class Story:
             )
         )
         bob_session = json.loads(bob_registers[1][3:])["token"]
-        desk.ask(m.Sync(id=3))
+        desk.ask(m.Sync(id=3, presence=True, typing=True))
         lines["roomlog"] = desk.ask(m.RoomLog(id=4, room="general"))
         join = self.act(self.general, Join, bob, own="", dl=self.dl(bob))
         self.keep_bytes("bob-joins", join.data)
@@ -457,6 +462,9 @@ class Story:
         rcp = parse_header(first_package.hdr).rcp
         lines["audience"] = desk.ask(m.Audience(id=8, room="general", rcp=rcp))
         lines["rooms"] = desk.ask(m.Rooms(id=9))
+
+        lines["typing"] = laptop.ask(m.Typing(id=10, room="general"))
+        lines["event-typing"] = desk.heard()
 
         # A private room, out of which Bob is put.
         private_room = self.act(
@@ -532,6 +540,10 @@ class Story:
         lines["sync-missed"] = phone.ask(m.Sync(id=8, epoch=self.store.epoch, since={self.general.id: 0}))
         lines["read"] = phone.ask(m.Read(id=9, room="general", seq=1))
         lines["event-read"] = laptop.heard()
+        name, note = self.note(alice, "I wanted to")
+        lines["note"] = phone.ask(m.PutNote(id=10, name=name, blob=note))
+        lines["event-note"] = laptop.heard()
+        lines["notes"] = laptop.ask(m.Notes(id=20))
 
         # Bob's connection breaks, and comes back.
         desk.session.connection_lost()
@@ -580,6 +592,12 @@ class Story:
         lines["error-bad-field"] = stranger.ask(b'{"cmd":"prelogin","id":4,"user":"Alice"}')
         lines["error-unknown-command"] = stranger.ask(b'{"cmd":"whois","id":"a","user":"alice"}')
         lines["error-bad-packet"] = stranger.ask(b'["ping"]')
+
+    def note(self, person: Person, draft: str) -> tuple[str, bytes]:
+        """What somebody has half written in the room general, as a note: its name and its blob."""
+        keys, nonce = NoteKeys.of([person.rk]), fixed(f"note {person.user}", 12)
+        name = note_name(keys, "draft", self.general.id)
+        return name, seal_note(keys, name, draft.encode(), srv=Server.srv, user=person.user, nonce=nonce)
 
     # --- acts ---------------------------------------------------------------------------------------------------------
 
@@ -782,6 +800,7 @@ def derivations(story: Story) -> Iterator[tuple[str, str]]:
     yield "header", _header_table(story)
     yield "backup", _backup_table(story)
     yield "recovery-code", _code_table(story)
+    yield "note-sealed", _note_table(story)
     yield "package", _package_table(story)
     yield (
         "fake-salt",
@@ -836,6 +855,31 @@ def _code_table(story: Story) -> str:
             ("check, 12 bits", check.hex()[:3]),
             ("code", sealed_backup.format_code(story.code)),
             ("backup key", sealed_backup.code_key(story.code)),
+        ]
+    )
+
+
+def _note_table(story: Story) -> str:
+    der, room = p.rsa_private_der(story.bob.rk), story.general.id
+    name, blob = story.note(story.bob, "Not yet.")
+    root = HKDF(SHA256(), 32, None, b"SecureChat 1 notes").derive(der)
+    key = p.expand(root, "note", b"", 32)
+    associated = p.digest("note", Server.srv.encode(), b"bob", bytes.fromhex(name))
+    padded = p.unseal(key, blob[16:], associated)
+    return table(
+        [
+            ("SHA-256 of RK's DER", hashlib.sha256(der).digest()),
+            ("root", root),
+            ("names", p.expand(root, "note names", b"", 32)),
+            ("kind", "draft"),
+            ("subject", room),
+            ("name", name),
+            ("key", key),
+            ("associated data", associated),
+            ("nonce", blob[16:28]),
+            ("plaintext, first 24 bytes", padded[:24]),
+            ("length of plaintext", len(padded)),
+            ("blob", blob),
         ]
     )
 

@@ -8,7 +8,7 @@ was published beyond the cursor. So there is no gap and no double, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -21,6 +21,10 @@ class Reader(Protocol):
 
     @property
     def user(self) -> str: ...
+
+    @property
+    def slow(self) -> bool:
+        """Whether it has not yet read all that is its own."""
 
     def deliver(self, lines: bytes) -> None:
         """Queues lines to be written, each with its newline; never blocks, never raises."""
@@ -53,17 +57,20 @@ class _Waiting(NamedTuple):
         line: what all readers get alike.
         line_for: the line of each user, where they differ.
         skip: who gets nothing.
+        only: who alone get something; None: all.
     """
 
     seq: int | None
     line: bytes
     line_for: Callable[[str], bytes] | None = None
     skip: Reader | None = None
+    only: Container[Reader] | None = None
 
     def concerns(self, subscription: Subscription) -> bool:
         """Whether it is for this reader, and new."""
         if self.seq is None:
-            return subscription.reader is not self.skip
+            reader = subscription.reader
+            return reader is not self.skip and (self.only is None or reader in self.only)
         return subscription.live and self.seq > subscription.cursor
 
 
@@ -111,33 +118,43 @@ class RoomBroker:
         self._readers: dict[str, tuple[Reader, ...]] = {}  # nearly all have one connection
         self._audiences: dict[str, _Audience] = {}
         self._subscribed: dict[Reader, list[str]] = {}
+        self._sharing: set[Reader] = set()  # who say that they are there, and are told who else is
+        self._typing: set[Reader] = set()  # who are told that somebody types
 
     # --- who is connected -------------------------------------------------------------------------------------------
 
-    def connect(self, reader: Reader) -> bool:
-        """A reader logged in; True if its user was not online before."""
-        readers = self._readers.get(reader.user, ())
-        self._readers[reader.user] = (*readers, reader)
+    def connect(self, reader: Reader) -> None:
+        """A reader is there. It shares nothing and wants nothing yet."""
+        self._readers[reader.user] = (*self._readers.get(reader.user, ()), reader)
         self._subscribed[reader] = []
-        return not readers
+
+    def share(self, reader: Reader, *, yes: bool) -> bool:
+        """Whether a connected reader says that it is there; True if its user came online, or went offline, by that."""
+        before = self.online(reader.user)
+        (self._sharing.add if yes else self._sharing.discard)(reader)
+        return self.online(reader.user) != before
+
+    def want_typing(self, reader: Reader, *, yes: bool) -> None:
+        """Whether a connected reader is told that somebody types."""
+        (self._typing.add if yes else self._typing.discard)(reader)
 
     def disconnect(self, reader: Reader) -> bool:
-        """A reader is gone, with its subscriptions; True if its user is offline now."""
+        """A reader is gone, with its subscriptions; True if its user was online, and is not any more."""
+        gone = self.share(reader, yes=False)
+        self._typing.discard(reader)
         for conversation in self._subscribed.pop(reader, ()):
             self._drop(reader, conversation)
         readers = self._readers.get(reader.user, ())
-        if reader not in readers:
-            return False
         others = tuple(other for other in readers if other is not reader)
         if others:
             self._readers[reader.user] = others
         else:
-            del self._readers[reader.user]
-        return not others
+            self._readers.pop(reader.user, None)
+        return gone
 
     def online(self, user: str) -> bool:
-        """Whether a user has a connection."""
-        return user in self._readers
+        """Whether a user has a connection that says that it is there."""
+        return any(reader in self._sharing for reader in self._readers.get(user, ()))
 
     def readers_of(self, user: str) -> list[Reader]:
         """The connections of a user."""
@@ -236,6 +253,23 @@ class RoomBroker:
             if at_once is not None:
                 self.catch_up(at_once, conversation)
 
+    def announce_presence(self, conversation: str, line: bytes, skip: Reader) -> None:
+        """Hands an event about who is there to those who subscribe and share their own presence."""
+        audience = self._audiences.get(conversation)
+        if audience is not None and self._sharing:
+            self._wait(audience, _Waiting(None, line, skip=skip, only=self._sharing))
+
+    def hint(self, conversation: str, line: bytes, of: str) -> None:
+        """Hands a word that somebody types to those who want it, are live, and have nothing else to read.
+
+        Args:
+            of: who types: none of their own connections gets it.
+        """
+        audience = self._audiences.get(conversation)
+        for reader, subscription in () if audience is None else audience.subscriptions.items():
+            if subscription.live and reader in self._typing and reader.user != of and not reader.slow:
+                reader.deliver(line)
+
     def catch_up(self, reader: Reader, conversation: str) -> None:
         """Gives one reader what waits for it."""
         audience = self._audiences.get(conversation)
@@ -280,7 +314,7 @@ def _hand_out(audience: _Audience) -> None:
         return
     seqs = [each.seq for each in waiting if each.seq is not None]
     # What nearly every reader gets: all of it, joined once.
-    alike = all(each.line_for is None and each.skip is None for each in waiting)
+    alike = all(each.line_for is None and each.skip is None and each.only is None for each in waiting)
     lines = [each.line for each in waiting] if alike else []
     joined = b"".join(lines)
     for subscription in list(audience.subscriptions.values()):

@@ -9,6 +9,7 @@ from securechat.client.conversations import Conversation
 from securechat.client.telling import calls
 from securechat.client.timeline import Entry, Taken, as_shown
 from securechat.client.view import Alert, RoomState
+from securechat.wire.names import fold_user
 
 if TYPE_CHECKING:
     from securechat.client.core import ChatCore
@@ -34,12 +35,36 @@ class Attention:
         """Which of its messages draw attention."""
         return self.levels.get(conversation.id, "mentions")
 
+    def set_level(self, conversation: Conversation, level: str) -> None:
+        """Which of its messages draw attention from now on, on all devices of this account."""
+        self.levels[conversation.id] = level
+        if self._core.notes is not None:
+            self._core.notes.put("level", conversation.id, level)
+        self._core.status_changed()
+
+    def take_level(self, subject: str, value: object) -> None:
+        """The same from before, or from another device."""
+        if value in LEVELS:
+            self.levels[subject] = str(value)
+
+    def ignore(self, user: str, *, ignored: bool) -> None:
+        """Whether somebody's messages are neither shown nor counted, on all devices of this account."""
+        (self.ignored.add if ignored else self.ignored.discard)(user)
+        if self._core.notes is not None:
+            self._core.notes.put("ignore", user, ignored)
+
+    def take_ignored(self, subject: str, value: object) -> None:
+        """The same from before, or from another device."""
+        if fold_user(subject) == subject:
+            (self.ignored.add if value is True else self.ignored.discard)(subject)
+
     def took(self, conversation: Conversation, taken: Taken) -> bool:
         """A message has just come: kept, counted, perhaps said aloud. Whether it is to be shown."""
         self.keep(conversation, [taken])
         kept, entry = taken.kept, taken.entry
         sender = kept.sender
-        if len(conversation.timeline) > 2 * IN_MEMORY:
+        self._core.company.spoke(conversation, sender)
+        if len(conversation.timeline) > 2 * IN_MEMORY and conversation.title != self._core.conversations.active:
             conversation.timeline.keep_newest(IN_MEMORY)
         new = taken.change is None and entry is not None and not kept.hidden and sender != self._core.user
         counts = new and sender not in self.ignored
@@ -72,7 +97,7 @@ class Attention:
             return
         sender = entry.kept.sender
         title = f"{sender} writes to you" if conversation.peer is not None else f"{sender} in {conversation.title}"
-        text = entry.body.text if self._core.preference("notify-text") == "on" else ""
+        text = entry.body.text if self._core.preferences.on("notify-text") else ""
         self._core.view.alert(Alert(conversation.title, sender, title, text))
 
     def seen(self, conversation: Conversation) -> None:
@@ -135,10 +160,15 @@ class Attention:
         place = titles.index(active) if active in titles else (-1 if step > 0 else 0)
         return titles[(place + step) % len(titles)]
 
+    @staticmethod
+    def fits_alike(typed: str, title: str, other: str) -> bool:
+        """Whether a few letters fit two titles in the same way."""
+        one, two = fuzzy(typed, title), fuzzy(typed, other)
+        return one is not None and two is not None and one[0] == two[0]
+
     def best_match(self, typed: str) -> list[str]:
         """The conversations that a few typed letters may mean, the likeliest first."""
-        wanted = typed.lower().removeprefix("#")
-        found = [(score, -_newest(c), c.title) for c in self.listed() if (score := fuzzy(wanted, c.title)) is not None]
+        found = [(score, -_newest(c), c.title) for c in self.listed() if (score := fuzzy(typed, c.title)) is not None]
         return [title for _, _, title in sorted(found)]
 
 
@@ -149,7 +179,9 @@ def _newest(conversation: Conversation) -> int:
 
 def fuzzy(typed: str, title: str) -> tuple[int, int] | None:
     """How well a few letters fit a title, less is better; None: they do not occur in it in this order."""
-    name = title.lower()
+    name, typed = title.lower(), typed.lower().removeprefix("#")
+    if "#" in name and "#" not in typed:
+        return None  # another room took that name: who means it says so
     if typed == name or typed == name.removeprefix("@"):
         return (0, 0)
     if name.removeprefix("@").startswith(typed.removeprefix("@")):

@@ -47,7 +47,8 @@ class CatchUp:
         for conversation in self._core.conversations:
             conversation.live = False
         epoch = self.epoch or None
-        reply = await self._core.request(m.Sync(epoch=epoch, since=followed))
+        presence, typing = self._core.shares_presence, self._core.wants_typing
+        reply = await self._core.request(m.Sync(epoch=epoch, since=followed, presence=presence, typing=typing))
         present, passed_over = set(), set()
         for state in reply.conversations:
             present.add(state.room)

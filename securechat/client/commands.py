@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,7 @@ TALK: Final = "Talk"
 ROOMS: Final = "Rooms"
 RUN: Final = "Running a room (the active one)"
 PEOPLE: Final = "People and trust"
+CLIENT: Final = "This client"
 ACCOUNT: Final = "Account and keys"
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -59,20 +60,37 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("help", "[command]", START, "this list, or one command explained", 0, 1, ("command",),
             aliases=("h", "?")),
     Command("exit", "", START, "send what waits, then leave", aliases=("quit", "q")),
-    Command("send", "<message>", TALK, "send to the active room (or just type it)", 1, 1, ("text",)),
-    Command("pm", "<user> <message>", TALK, "send a private message", 2, 2, ("user", "text"),
+    Command("send", "<message>", TALK, "send to the active room (or just type it)", 1, 1, ("text",),
+            details=("Lines between ``` are code: shown as they are.", "@NAME in it calls somebody.")),
+    Command("pm", "<user> [message]", TALK, "send a private message, or talk to one person", 1, 2, ("user", "text"),
             aliases=("msg", "query", "dm")),
     Command(
         "history", "[room] [count]", TALK, "show the last 50 messages, or [count]", 0, 2, ("room",),
         details=("/history @bob shows your private messages with bob.",),
     ),
+    Command("reply", "[#n|@user] <message>", TALK, "answer the newest message, or that one", 1, 1, ("text",),
+            aliases=("re",), details=("/set numbers on shows the numbers of messages.",)),
+    Command("edit", "[#n] <message>", TALK, "give your newest message another text", 1, 1, ("own",)),
+    Command("delete", "[#n]", TALK, "take back your newest message", 0, 1, ("",), aliases=("redact",),
+            details=("Clients that follow remove it; nobody forgets what they have read.",)),
+    Command("react", "[#n|@user] <emoji>", TALK, "react to the newest message", 1, 1, ("emoji",)),
+    Command("me", "<action>", TALK, "say what you do", 1, 1, ("text",)),
+    Command("code", "[language:] <lines>", TALK, "send lines that are shown as they are", 1, 1, ("",)),
+    Command("retry", "", TALK, "try again what waits to be sent"),
+    Command("search", "<words>", TALK, "look through all you have, also offline", 1, 1, ("query",), aliases=("find",),
+            details=("All words must occur. \"Several words\" as they stand; -word leaves out.",
+                     "from:bob  in:ops  in:@bob  before:2026-11-01  after:7d  on:yesterday",
+                     "has:link  has:code  has:mention")),
+    Command("jump", "[number]", TALK, "show what was said around a find", 0, 1),
+    Command("unread", "", TALK, "where something is unread"),
     Command("join", "<room>", ROOMS, "enter a room; an open one is made if need be", 1, 1, ("room",),
             aliases=("j",),
             details=("Anybody on the server, its operator too, can enter an open room.",
                      "/create NAME --private makes one that only the invited enter.")),
     Command("leave", "[room]", ROOMS, "leave a room, or decline an invitation", 0, 1, ("room",), aliases=("part",)),
-    Command("switch", "<room>", ROOMS, "make another of your rooms the active one", 1, 1, ("room",),
-            aliases=("s", "buffer", "win")),
+    Command("switch", "<room>", ROOMS, "make another room or person the active one", 1, 1, ("room",),
+            aliases=("s", "buffer", "win"),
+            details=("A few letters of the name are enough. /switch @bob talks to bob.",)),
     Command("rooms", "", ROOMS, "list the open rooms of this server", aliases=("list",)),
     Command("members", "[room]", ROOMS, "who is there: role, presence, trust", 0, 1, ("room",),
             aliases=("names", "who")),
@@ -115,6 +133,16 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("whois", "<user>", PEOPLE, "somebody's identity, devices and state", 1, 1, ("user",)),
     Command("audit", "", PEOPLE, "check all you have; writes a report"),
     Command("whatserverknows", "", PEOPLE, "what the server stores about you and sees"),
+    Command("ignore", "[user]", PEOPLE, "see nothing of somebody; alone: whom", 0, 1, ("user",)),
+    Command("unignore", "<user>", PEOPLE, "hear them again", 1, 1, ("user",)),
+    Command("set", "[name] [value]", CLIENT, "show or change settings", 0, 2, ("setting", "value")),
+    Command("notify", "[level] [room]", CLIENT, "what is announced: all, mentions, none", 0, 2,
+            ("=all|mentions|none", "room")),
+    Command("alias", "[name] [text]", CLIENT, "make a command of your own", 0, 2, ("", "text"),
+            details=("NAME alone ends it.",)),
+    Command("forget", "<room|all>", CLIENT, "remove what this machine keeps of it", 1, 2, ("room", "=yes")),
+    Command("export", "<room> <file>", CLIENT, "write what it keeps into a file, in clear", 2, 2, ("room", "file")),
+    Command("reconnect", "", CLIENT, "make the connection anew, now"),
     Command("devices", "", ACCOUNT, "your devices"),
     Command("revoke", "<device> [password]", ACCOUNT, "shut one of them out; new key", 1, 2, (), (1,)),
     Command(
@@ -165,8 +193,11 @@ def find(name: str) -> Command | None:
     return _BY_NAME.get(name.removeprefix("/").lower())
 
 
-def parse(line: str) -> Typed | Text | Misfit | None:
+def parse(line: str, aliases: Mapping[str, str] | None = None) -> Typed | Text | Misfit | None:
     """What a typed line is; None for an empty one.
+
+    Args:
+        aliases: commands of its user's own: names, and what they stand for.
 
     A command may have blanks before its slash: a password typed after ``  /login alice`` must not go to a
     room. The last argument takes the rest of the line, line breaks included.
@@ -181,6 +212,8 @@ def parse(line: str) -> Typed | Text | Misfit | None:
         return Text(line)
     word, rest = _split(typed[1:])
     command = find(word)
+    if command is None and aliases and word.lower() in aliases:
+        return parse(f"{aliases[word.lower()]} {rest}".rstrip())  # once: an alias stands for no other
     if command is None:
         return Misfit(_unknown(word))
     arguments = tuple(rest.split(maxsplit=max(command.most - 1, 0)))
@@ -312,7 +345,7 @@ def help_lines(topic: str = "") -> Sequence[str]:
     if topic:
         return _help_on(topic)
     lines: list[str] = []
-    for group in (START, TALK, ROOMS, RUN, PEOPLE, ACCOUNT):
+    for group in (START, TALK, ROOMS, RUN, PEOPLE, CLIENT, ACCOUNT):
         lines.append(f"{group}:")
         for command in COMMANDS:
             if command.group == group:

@@ -191,15 +191,27 @@ class ServerLink:
         """
         self._first = Deferred()
         first = self._first
-        self._service = ClientService(
+        self._begin().whenConnected(failAfterFailures=1).addErrback(self._first_failed)
+        return first
+
+    def _begin(self) -> ClientService:
+        service = self._service = ClientService(
             self._endpoint,
             _Protocols(self),
             retryPolicy=self._wait,
             clock=self._reactor,
         )
-        self._service.startService()
-        self._service.whenConnected(failAfterFailures=1).addErrback(self._first_failed)
-        return first
+        service.startService()
+        return service
+
+    def hurry(self) -> None:
+        """Makes another connection now, whenever the next attempt was to be."""
+        self._attempts = 0
+        if self._up is not None:
+            self._up.give_up("you asked for another connection")
+        elif self._service is not None and self._first is None:
+            self._service.stopService()
+            self._begin()
 
     def build(self) -> ChatClientProtocol:
         """A protocol for one attempt."""

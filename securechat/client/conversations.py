@@ -13,6 +13,7 @@ from securechat.crypto.transcript import SenderChain, Transcript, transcript_sta
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
 
+_TRAIL: Final = 100  # conversations that one can go back to
 NEWEST_GONE: Final = "the server does not give the newest messages any more that you saw"
 
 
@@ -166,6 +167,8 @@ class Conversations:
         self._here: dict[str, Conversation] = {}
         self._known: dict[str, Conversation] = {}
         self._visited: list[str] = []
+        self._trail: list[str] = []  # every one that was active, in that order, to go back and forward
+        self._at = -1
 
     def __iter__(self) -> Iterator[Conversation]:
         return iter(list(self._here.values()))
@@ -260,6 +263,19 @@ class Conversations:
     def activate(self, title: str) -> None:
         """Makes a conversation the active one."""
         self._visited = [name for name in self._visited if name != title] + [title]
+        if self._trail[self._at : self._at + 1] != [title]:
+            self._trail = [*self._trail[: self._at + 1][-_TRAIL:], title]
+            self._at = len(self._trail) - 1
+
+    def step(self, step: int) -> str:
+        """Goes back (-1) or forward (1) among those that were active; the title there, or "" at an end."""
+        place = self._at + step
+        while 0 <= place < len(self._trail):
+            if self.titled(self._trail[place]) is not None:
+                self._at = place
+                return self._trail[place]
+            place += step
+        return ""
 
     def titled(self, title: str) -> Conversation | None:
         """A conversation one is in, by its title."""

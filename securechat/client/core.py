@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -17,20 +18,27 @@ from twisted.logger import Logger
 
 from securechat.client import commands, slash
 from securechat.client.accounts import KeyForge, OpenAccount, Stranded, Workshop
+from securechat.client.archive import Archive
 from securechat.client.attention import Attention
 from securechat.client.catchup import CatchUp
+from securechat.client.company import Company
 from securechat.client.connection import ChangedServer, ServerLink
 from securechat.client.conversations import Conversation, Conversations
 from securechat.client.desk import Desk
+from securechat.client.drafts import Drafts
 from securechat.client.inbox import Inbox, OwnMessage
 from securechat.client.lobby import Lobby
+from securechat.client.notes import Notes
 from securechat.client.outbox import Entry, Outbox, Sealed, Turn
 from securechat.client.people import People, pins_from
 from securechat.client.post import Post
+from securechat.client.preferences import Preferences
 from securechat.client.profile import ClientDir
 from securechat.client.protocol import ChatClientProtocol, LinkLost
 from securechat.client.roombook import RoomBook
+from securechat.client.scrollback import Scrollback
 from securechat.client.store import CannotKeep, Records
+from securechat.client.telling import calls_in, searched
 from securechat.client.timeline import Kept, Taken
 from securechat.client.view import Answer, Failure, Item, Notice, Status, View
 from securechat.crypto.envelope import Examined
@@ -65,6 +73,7 @@ class ChatCore:
         timeout: seconds a script waits for one acknowledgement.
         make_link: how to reach the server; tests give their own.
         clock: seconds since 1970.
+        preferences: what its user has chosen; None: nothing yet, and nothing is kept of it.
     """
 
     log = Logger()
@@ -80,6 +89,7 @@ class ChatCore:
         timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
         make_link: Callable[..., ServerLink] = ServerLink,
+        preferences: Preferences | None = None,
     ) -> None:
         self.directory = directory
         self.line = line
@@ -89,6 +99,7 @@ class ChatCore:
         self.timeout = timeout
         self.clock = clock
         self._make_link = make_link
+        self.preferences = preferences or Preferences()
         self.forge = KeyForge(run)
         self.shop = Workshop(directory, reactor, run, self.forge, self.now_ms, self._ask_code)
         self.link: ServerLink | None = None
@@ -102,6 +113,12 @@ class ChatCore:
         self.catchup = CatchUp(self)
         self.lobby = Lobby(self)
         self.attention = Attention(self)
+        self.company = Company(self)
+        self.drafts = Drafts(self)
+        self.scrollback = Scrollback(self)
+        self.notes: Notes | None = None
+        self.archive: Archive | None = None
+        self.found: list[tuple[str, int]] = []  # what the last /search listed: conversation and number
         self._post = Post(self)
         self._desk = Desk(self)
         self.exiting = False
@@ -153,11 +170,44 @@ class ChatCore:
             link = "online" if self.link is not None and self.link.protocol is not None else "offline"
         waiting = 0 if self.outbox is None else len(self.outbox.pending())
         active, rooms = self.conversations.active, self.attention.states()
-        self.view.status(Status(self.user, active, link, waiting, self._work, self._retry_at, rooms))
+        typing = self.company.who(active)
+        self.view.status(Status(self.user, active, link, waiting, self._work, self._retry_at, rooms, typing))
 
     def status_changed(self) -> None:
         """The active room or the number of waiting messages may be another."""
         self._tell_status()
+
+    def go(self, title: str) -> None:
+        """Makes a conversation the active one, and brings its newest messages into memory."""
+        self.conversations.activate(title)
+        self.status_changed()
+        self.own_task(self._open(title), "opening a conversation")
+
+    async def _open(self, title: str) -> None:
+        conversation = self.conversations.titled(title)
+        if conversation is not None:
+            await self.scrollback.fill(conversation)
+        if self.conversations.active == title:
+            self.view.opened(title)
+
+    @property
+    def shares_presence(self) -> bool:
+        """Whether others may be told that this client is there, and it is told of them."""
+        return self.preferences.on("presence")
+
+    @property
+    def wants_typing(self) -> bool:
+        """Whether it is told who types."""
+        return self.preferences.on("typing")
+
+    def share_anew(self) -> None:
+        """What is shared of its user's presence changed: the server hears it with the next `sync`, which is now."""
+        if self.catchup.synced:
+            self.own_task(self._share_anew(), "catching up anew")
+
+    async def _share_anew(self) -> None:
+        with contextlib.suppress(LinkLost, Refused):  # then with the next connection
+            await self.catchup.run()
 
     async def _ask_code(self) -> str | None:
         return await self.view.ask_secret("Recovery code: ")
@@ -171,7 +221,7 @@ class ChatCore:
 
     async def submit(self, line: str) -> Exit:
         """Runs one typed line; every error is shown, none is raised."""
-        typed = commands.parse(line)
+        typed = commands.parse(line, self.preferences.aliases)
         try:
             if typed is None:
                 return Exit.OK
@@ -231,6 +281,8 @@ class ChatCore:
                 entry.settle(Exit.NETWORK)
         self.account = self.link = None
         self.stranded = self.people = self.outbox = self.inbox = self.shown_identity = None
+        self.notes = self.archive = None
+        self.found = []
         self.conversations = Conversations()
         self._forget_account(account)
         if link is not None:
@@ -353,6 +405,7 @@ class ChatCore:
         if self.link is not None and self.link.protocol is protocol:  # else it broke again before all had come
             self.notice("Connected again.")
             self._said_down = False
+            self._share_notes()
 
     def link_event(self, event: m.AnyEvent) -> None:
         """The server said something."""
@@ -374,6 +427,11 @@ class ChatCore:
                 self.people.take_in({event.user: event.keys})
         elif isinstance(event, m.Live):
             self.catchup.live(event)
+        elif isinstance(event, m.TypingEvent):
+            self.company.heard(event)
+        elif isinstance(event, m.NoteEvent):
+            if self.notes is not None:
+                self.notes.take(event.name, event.version, event.blob)
         elif isinstance(event, m.ReadEvent):
             conversation = self.conversations.get(event.room)
             if conversation is not None:
@@ -432,9 +490,27 @@ class ChatCore:
         except (Refused, InvalidKey, CannotKeep):
             await self.leave_account()
             raise
+        self._share_notes()
+
+    def _share_notes(self) -> None:
+        """What one's other devices noted is fetched, and what was noted here is told to them."""
+        if self.notes is not None:
+            self.own_task(self._fetch_notes(self.notes), "sharing notes")
+
+    async def _fetch_notes(self, notes: Notes) -> None:
+        with contextlib.suppress(LinkLost, Refused):  # with the next connection
+            await notes.fetch()
 
     async def _take_up(self, account: OpenAccount) -> None:
         records = account.records
+        self.attention, self.company = Attention(self), Company(self)
+        self.archive = Archive(
+            account.store,
+            run=self.run,
+            text_of=searched,
+            mentions=partial(calls_in, user=account.user),
+            cap=int(self.preferences["cache"]) * 2**20,
+        )
         self.people = People(
             account.profile.srv,
             PinStore(pins_from(records.get("pin", {})), self._save_pin, records.get("expected", {})),
@@ -462,6 +538,11 @@ class ChatCore:
             else:
                 await self.book.load(conversation, logs.get(id, {}))
             (self.conversations.add if conversation.here else self.conversations.remember)(conversation)
+        apply = {
+            "draft": self.drafts.take, "level": self.attention.take_level, "ignore": self.attention.take_ignored,
+        }  # fmt: skip
+        version = int(records.get("meta", {}).get("notes", 0))
+        self.notes = Notes(self, apply, records.get("note", {}), version)
 
     async def _of_this_device(self, account: OpenAccount) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """What this device counts and has to send. Of the one before a reset the counters end, and seals are void."""
@@ -480,6 +561,8 @@ class ChatCore:
             self.inbox.stop()
         if self.outbox is not None:
             self.outbox.stop()
+        if self.notes is not None:
+            self.notes.stop()
 
     async def accepted(self, user: str, ik: bytes) -> None:
         """The owner's word about somebody's identity, for the backup."""
@@ -632,6 +715,13 @@ class ChatCore:
         await self._tell_read(await self._keep_shown())
 
     async def _keep_shown(self) -> dict[str, int]:
+        if self.archive is None:
+            return await self._keep_cursors([], [])
+        async with self.archive.unsaved() as batch:
+            return await self._keep_cursors(batch.puts, batch.deletes)
+
+    async def _keep_cursors(self, pages: Sequence[Any], gone: Sequence[tuple[str, str]]) -> dict[str, int]:
+        """What was shown, in one transaction with the messages themselves: no cursor is beyond what is kept."""
         unsaved, self._unsaved = self._unsaved, {}
         counts = {conversation: len(conversation.events) for conversation in unsaved}
         puts: list[tuple[str, str, Any]] = []
@@ -641,8 +731,8 @@ class ChatCore:
             chains = conversation.reader.chains
             puts += [("chain", f"{conversation.id} {dev}", chains[dev].to_fields()) for dev in devices & chains.keys()]
         try:
-            if puts:
-                await self.keep(puts, [])
+            if puts or pages or gone:
+                await self.keep([*puts, *pages], list(gone))
         except CannotKeep:
             for conversation, devices in unsaved.items():
                 self._unsaved.setdefault(conversation, set()).update(devices)
@@ -660,11 +750,10 @@ class ChatCore:
                 await self.request(m.Read(room=room, seq=seq))
 
     def archived(self, conversation: Conversation, kept: Kept) -> None:
-        """A message is to be kept on this machine."""
-
-    def preference(self, name: str) -> str:
-        """One of the preferences."""
-        return ""
+        """A message is to be kept on this machine; it is written with the cursor, a little later."""
+        if self.archive is not None:
+            self.archive.put(conversation.id, kept)
+            self.shown(conversation)
 
     def own_came_back(self, mid: str) -> None:
         """A message of this account is in the history: if it waited here, it is done."""

@@ -1,6 +1,11 @@
 """`LocalStore`: what a client must not forget, sealed record by record: pins, cursors, counters, the outbox.
 
-A reader of the disk sees how many records there are and how long they are.
+Pages of messages lie in a table of their own, since `load` reads all of the other at every login. Both are written in
+one transaction, so that a cursor never stands beyond what was kept.
+
+A reader of the disk sees how many records and pages there are, how long they are (pages to `PAD` bytes), which were
+written after which, and with an earlier copy, which changed. What was deleted is overwritten at once; older states of
+what was replaced may lie, sealed, in the write-ahead log until it is used again or the client ends.
 """
 
 from __future__ import annotations
@@ -9,20 +14,31 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 from twisted.enterprise import adbapi
 
 from securechat.crypto.keystore import RecordSealer
 from securechat.crypto.primitives import NONCE_BYTES
 from securechat.errors import SecureChatError, WrongSecret
 
-_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS record (filed BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
+PAGE: Final = "page"  # the kind whose records lie in the table of pages
+ALL_PAGES: Final = (PAGE, "")  # among what is deleted: every page, also one that does not open any more
+PAD: Final = 1024  # bytes: a page is as long as a multiple of it; 3 % more for full pages, and hides a text's length
+
+_TAG_BYTES: Final = 16  # of ChaCha20-Poly1305
+_TABLES: Final = ("record", "page")
+_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS {} (filed BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
 
 Records = Mapping[str, Mapping[str, Any]]
 Put = tuple[str, str, Any]
+Row = tuple[bytes, bytes]
+T = TypeVar("T")
 
 
 class CannotKeep(SecureChatError):
@@ -74,20 +90,96 @@ class LocalStore:
         return found
 
     async def write(self, puts: Iterable[Put] = (), deletes: Iterable[tuple[str, str]] = ()) -> None:
-        """Puts and deletes records in one transaction; on disk when it returns. Raises CannotKeep."""
-        rows = []
+        """Puts and deletes records in one transaction; on disk when it returns. `ALL_PAGES` go before any is put.
+
+        Raises:
+            CannotKeep.
+        """
+        rows: dict[str, list[Row]] = {table: [] for table in _TABLES}
+        gone: dict[str, list[tuple[bytes]]] = {table: [] for table in _TABLES}
+        all_pages = False
         for kind, name, value in puts:
             filed = self._sealer.name(kind, name)
-            plain = json.dumps([kind, name, value], separators=(",", ":")).encode("ascii")
-            rows.append((filed, self._sealer.seal(filed, plain, secrets.token_bytes(NONCE_BYTES))))
-        gone = [(self._sealer.name(kind, name),) for kind, name in deletes]
+            plain = _encoded(kind, name, value)
+            rows[_table(kind)].append((filed, self._sealer.seal(filed, plain, secrets.token_bytes(NONCE_BYTES))))
+        for kind, name in deletes:
+            if (kind, name) == ALL_PAGES:
+                all_pages = True
+            else:
+                gone[_table(kind)].append((self._sealer.name(kind, name),))
         try:
-            await self._pool.runInteraction(_write, rows, gone)
+            await self._pool.runInteraction(_write, rows, gone, all_pages)
         except sqlite3.Error as error:
             raise CannotKeep(f"This machine's disk did not take it ({error}). Make room, then try again.") from error
+        if all_pages or gone["page"]:
+            # Or they would stay in the write-ahead log. Where this fails they do until it is used again, yet are gone.
+            with suppress(sqlite3.Error):
+                await self._pool.runQuery("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def fetch(self, kind: str, names: Sequence[str], shape: Any = Any) -> dict[str, Any]:
+        """Those of some records that there are, by name. A damaged one is left out.
+
+        Args:
+            shape: the type of their values, for msgspec; any JSON otherwise.
+        """
+        filed = {self._sealer.name(kind, name): name for name in names}
+        found: dict[str, Any] = await self._pool.runInteraction(self._fetch, _table(kind), filed, shape)
+        return found
+
+    def _fetch(self, cursor: Any, table: str, names: Mapping[bytes, str], shape: Any) -> dict[str, Any]:
+        found = {}
+        for filed, name in names.items():
+            for (sealed,) in cursor.execute(f"SELECT sealed FROM {table} WHERE filed = ?", (filed,)).fetchall():
+                for _, value in self._opened(filed, sealed, shape):
+                    found[name] = value
+        return found
+
+    def _opened(self, filed: bytes, sealed: bytes, shape: Any) -> Iterable[tuple[str, Any]]:
+        """A record's name and value; nothing where it is damaged."""
+        try:
+            plain = self._sealer.unseal(filed, sealed)
+            _, name, value = json.loads(plain) if shape is Any else msgspec.json.decode(plain, type=_record_of(shape))
+        except (WrongSecret, ValueError):
+            return ()
+        return ((name, value),)
+
+    async def sweep(
+        self, after: bytes, count: int, shape: Any, take: Callable[[str, Any, int], T]
+    ) -> tuple[Sequence[T], bytes | None]:
+        """The next `count` pages in the order of the disk, as `take` makes them of name, value and sealed length.
+
+        Args:
+            after: where the last ones ended; b"" to begin.
+            shape: the type of their values, for msgspec.
+            take: called in the store's thread, so it must know nothing but its arguments.
+
+        Returns:
+            What was taken, and where it ended; None where there is no more.
+        """
+        found: tuple[Sequence[T], bytes | None] = await self._pool.runInteraction(
+            self._sweep, after, count, shape, take
+        )
+        return found
+
+    def _sweep(
+        self, cursor: Any, after: bytes, count: int, shape: Any, take: Callable[[str, Any, int], T]
+    ) -> tuple[Sequence[T], bytes | None]:
+        query = "SELECT filed, sealed FROM page WHERE filed > ? ORDER BY filed LIMIT ?"
+        rows: list[Row] = cursor.execute(query, (after, count)).fetchall()
+        taken = [
+            take(name, value, len(sealed))
+            for filed, sealed in rows
+            for name, value in self._opened(filed, sealed, shape)
+        ]
+        return taken, rows[-1][0] if len(rows) == count else None
+
+    async def weigh(self) -> tuple[int, int]:
+        """How many pages there are, and how many bytes they have, sealed."""
+        rows = await self._pool.runQuery("SELECT count(*), coalesce(sum(length(sealed)), 0) FROM page")
+        return rows[0][0], rows[0][1]
 
     async def dump(self) -> list[tuple[bytes, bytes]]:
-        """All records as they lie on disk, sealed."""
+        """All records but pages as they lie on disk, sealed: a file of keys carries no talk."""
         rows: list[tuple[bytes, bytes]] = await self._pool.runQuery("SELECT filed, sealed FROM record")
         return rows
 
@@ -103,7 +195,7 @@ class LocalStore:
         """A store of these sealed records."""
         store = cls(path, RecordSealer(bytes(32)), reactor=reactor, pool=pool)
         try:
-            await store._pool.runInteraction(_write, rows, [])
+            await store._pool.runInteraction(_write, {"record": rows}, {})
         finally:
             store.close()
 
@@ -117,10 +209,39 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA busy_timeout = 5000")
-    connection.execute(_SCHEMA)
+    for table in _TABLES:
+        connection.execute(_SCHEMA.format(table))
 
 
-def _write(cursor: Any, rows: list[tuple[bytes, bytes]], gone: list[tuple[bytes]]) -> None:
+def _table(kind: str) -> str:
+    return "page" if kind == PAGE else "record"
+
+
+def _encoded(kind: str, name: str, value: Any) -> bytes:
+    if kind != PAGE:
+        return json.dumps([kind, name, value], separators=(",", ":")).encode("ascii")
+    plain = msgspec.json.encode((kind, name, value))
+    return plain.ljust(-(-len(plain) // PAD) * PAD)  # JSON may end in spaces
+
+
+def sealed_length(name: str, value: bytes) -> int:
+    """How many bytes a page has on disk, sealed, whose value is spelt so in JSON."""
+    length = len(msgspec.json.encode((PAGE, name))) + len(",") + len(value)
+    return -(-length // PAD) * PAD + NONCE_BYTES + _TAG_BYTES
+
+
+@cache
+def _record_of(shape: Any) -> Any:
+    return tuple[str, str, shape]
+
+
+def _write(
+    cursor: Any, rows: Mapping[str, list[Row]], gone: Mapping[str, list[tuple[bytes]]], all_pages: bool = False
+) -> None:
     cursor.execute("BEGIN IMMEDIATE")
-    cursor.executemany("INSERT OR REPLACE INTO record (filed, sealed) VALUES (?, ?)", rows)
-    cursor.executemany("DELETE FROM record WHERE filed = ?", gone)
+    if all_pages:
+        cursor.execute("DELETE FROM page")
+    for table, some in rows.items():
+        cursor.executemany(f"INSERT OR REPLACE INTO {table} (filed, sealed) VALUES (?, ?)", some)
+    for table, names in gone.items():
+        cursor.executemany(f"DELETE FROM {table} WHERE filed = ?", names)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 from securechat.client.display import clean, not_shown
 from securechat.client.timeline import DELETED, Entry, Kept, Taken
 from securechat.client.view import Changed, Item, Message, Quote, Unshown
-from securechat.crypto.body import Action, Code, Delete, Edit, React, Said, Text
+from securechat.crypto.body import Action, Body, Code, Delete, Edit, React, Said, Text, from_text
 from securechat.crypto.envelope import Examined
 from securechat.crypto.findings import Finding
 from securechat.crypto.reading import Found, Verdict
+from securechat.errors import Undecryptable
 
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
@@ -165,3 +166,22 @@ def _why(found: Found, *, changed: bool) -> str:
     if found.finding is Finding.BEFORE_JOIN:
         return f"message{{s}} {found.text}"
     return not_shown(_said(found))
+
+
+def searched(body: str) -> str:
+    """What a person sees of a kept body, for searching."""
+    said = _parsed(body)
+    return "" if isinstance(said, (Delete, React, Edit)) else said.text  # an edit shows in the place of its message
+
+
+def calls_in(kept: Kept, user: str) -> bool:
+    """Whether a kept message calls somebody."""
+    said = _parsed(kept.body)
+    return isinstance(said, (Text, Action)) and user in said.mentions
+
+
+def _parsed(body: str) -> Body:
+    try:
+        return from_text(body)
+    except Undecryptable:
+        return Text("")

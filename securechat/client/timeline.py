@@ -20,7 +20,7 @@ DELETED: Final = "DELETED"  # in `Kept.hidden`: its author took it back, and its
 MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count
 
 
-class Kept(Struct, frozen=True, array_like=True):
+class Kept(Struct, frozen=True, array_like=True, gc=False):
     """One message as this client judged it, to be kept.
 
     Attributes:
@@ -129,9 +129,14 @@ class Taken:
 
 
 class Timeline:
-    """The messages of one conversation that are in memory, by number."""
+    """The messages of one conversation that are in memory, by number.
+
+    Attributes:
+        version: another after every change, for those who draw it.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._entries: list[Entry] = []
         self._by_id: dict[str, Entry] = {}
         self._loose: dict[str, list[tuple[int, Kept, Change]]] = {}  # changes of messages that are not here
@@ -188,6 +193,7 @@ class Timeline:
 
     def take(self, kept: Kept) -> Taken:
         """Takes in a message; one of a number that is here already takes its place."""
+        self.version += 1
         new = kept.seq not in self._seen
         self._seen.add(kept.seq)
         said = Text("") if kept.hidden else kept.said()
@@ -204,6 +210,7 @@ class Timeline:
         """Lets go of all but the newest `count`; they are on disk."""
         if len(self._entries) <= count:
             return
+        self.version += 1
         gone, self._entries = self._entries[:-count], self._entries[-count:]
         least = self._entries[0].seq
         for entry in gone:

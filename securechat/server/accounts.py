@@ -403,6 +403,8 @@ async def backup(session: ServerSession, request: m.BackupRequest) -> m.Reply:
 PASSING: Final = (
     "The address you connect from, while you are connected; in its log, where it ends a connection that misbehaves.",
     "When you are connected and from which of your devices; when you last used each.",
+    "Where you are typing, while you let others know; and whether you let them know that you are there.",
+    "When your devices share drafts, settings and the like, and how long these are, to within 256 bytes.",
     "Who writes to whom, in which room and when, and how long each message is, to within 16 bytes.",
     "The names of rooms, who is in them with which role, who invited, muted, removed or banned whom, and topics.",
     "Which conversations you read, how far, and whose keys you ask for.",

@@ -111,6 +111,9 @@ class Admission:
         self._members = BucketTable(limits.MEMBERSHIP_PER_SECOND, limits.MEMBERSHIP_BURST)
         self._acts = BucketTable(limits.ACTS_PER_HOUR / _HOUR, limits.ACTS_PER_HOUR)
         self._lists = BucketTable(limits.PUBLISH_PER_HOUR / _HOUR, limits.PUBLISH_BURST)
+        self._notes = BucketTable(limits.NOTES_PER_SECOND, limits.NOTE_BURST)
+        self._typists = BucketTable(1 / limits.TYPING_SECONDS, 1)
+        self._typing = BucketTable(limits.TYPING_PER_SECOND, limits.TYPING_BURST)
 
     def known_device(self, user: str, device: str, now: float) -> None:
         """A device of the account proved itself. Raises Refused: `rate_limited`."""
@@ -148,6 +151,22 @@ class Admission:
     def publish_undone(self, user: str) -> None:
         """Nothing came of what `publish` let through."""
         self._lists.put_back(user)
+
+    def note(self, user: str, now: float) -> None:
+        """Somebody stores a note. Raises Refused: `rate_limited`."""
+        self._pass(self._notes.take(user, now))
+
+    def typing(self, user: str, device: str, conversation: str, now: float) -> bool:
+        """Whether others may be told that somebody types there; not again for a while, unless `typing_undone`."""
+        return not self._typists.take((user, device, conversation), now)
+
+    def typing_undone(self, user: str, device: str, conversation: str) -> None:
+        """They may not type there, and nobody was told."""
+        self._typists.put_back((user, device, conversation))
+
+    def typing_told(self, conversation: str, now: float) -> bool:
+        """Whether one more word of somebody who types may go out in a conversation."""
+        return not self._typing.take(conversation, now)
 
     @staticmethod
     def _pass(wait: float) -> None:

@@ -199,6 +199,11 @@ class WriteQueue:
             self._turn.later(self._at_end_of_turn)
 
     @property
+    def paused(self) -> bool:
+        """Whether the peer reads too slowly, or nothing can be written any more."""
+        return self._paused or self._closed
+
+    @property
     def waiting(self) -> int:
         """Bytes that wait for a slow peer, as `account` was told."""
         return self._accounted

@@ -149,6 +149,11 @@ class ChatServerProtocol(BoundedLineReceiver):
             self.transport.abortConnection()
 
     @property
+    def slow(self) -> bool:
+        """Whether the peer has not yet read all that is its own."""
+        return self._out is None or self._out.paused
+
+    @property
     def waiting(self) -> int:
         """Bytes that wait since the peer reads too slowly."""
         return 0 if self._out is None else self._out.waiting
@@ -209,8 +214,8 @@ class ChatServerProtocol(BoundedLineReceiver):
         session = self.session
         while self._pending and session is not None and not (session.gone or self._busy or self._slowed):
             request, size = self._pending[0]
-            pipelined = isinstance(request, m.Send)
-            if self._sending and not (pipelined and len(self._sending) < limits.PENDING_SENDS):
+            pipelined, beside = isinstance(request, m.Send), isinstance(request, m.Typing)
+            if self._sending and not (beside or (pipelined and len(self._sending) < limits.PENDING_SENDS)):
                 return
             if self._slow_down(request):
                 return
@@ -222,6 +227,8 @@ class ChatServerProtocol(BoundedLineReceiver):
                 answer = _Answer()
                 self._sending.append(answer)
                 Deferred.fromCoroutine(session.handle(request, answer.take)).addBoth(self._sent)
+            elif beside:  # no message waits for what is worth so little
+                Deferred.fromCoroutine(session.handle(request))
             else:
                 self._busy = True
                 Deferred.fromCoroutine(session.handle(request)).addBoth(self._answered)

@@ -169,7 +169,7 @@ async def rooms(session: ServerSession, request: m.Rooms) -> m.Reply:
 
 
 async def online(session: ServerSession, request: m.Online) -> m.Reply:
-    """Who of a room one is in is connected."""
+    """Who of a room one is in is connected, and says so."""
     members = await session.parts.store.members(session.user, request.room)
     there = tuple(user for user in members if session.parts.broker.online(user))
     return m.OnlineOk(id=request.id, room=request.room, users=there)
@@ -178,20 +178,23 @@ async def online(session: ServerSession, request: m.Online) -> m.Reply:
 # --- who is there -----------------------------------------------------------------------------------------------------
 
 
-def came_online(session: ServerSession, conversations: Sequence[ConversationRecord]) -> None:
-    """Tells the rooms of a user whose first connection is there."""
-    for record in conversations:
-        if not is_private(record.room):
-            event = m.PresenceEvent(room=record.room, user=session.user, online=True)
-            session.parts.broker.announce(record.room, codec.encode(event), skip=session)
+def share_presence(session: ServerSession, yes: bool, conversations: Sequence[ConversationRecord]) -> None:
+    """Notes whether a connection says that it is there; if its user came or went by that, tells their rooms."""
+    if session.parts.broker.share(session, yes=yes):
+        _tell_presence(session, [record.room for record in conversations], online=yes)
 
 
 def went_offline(session: ServerSession) -> None:
-    """Ends a connection's part in the broker; if it was the user's last, tells the rooms it listened to."""
+    """Ends a connection's part in the broker; if it was the last that said so, tells the rooms it listened to."""
     broker = session.parts.broker
-    heard = [room for room in broker.conversations_of(session) if not is_private(room)]
-    if not broker.disconnect(session):
-        return
-    for room in heard:
-        event = m.PresenceEvent(room=room, user=session.user, online=False)
-        broker.announce(room, codec.encode(event))
+    heard = broker.conversations_of(session)
+    if broker.disconnect(session):
+        _tell_presence(session, heard, online=False)
+
+
+def _tell_presence(session: ServerSession, conversations: Iterable[str], *, online: bool) -> None:
+    """Tells those in rooms who share their presence, too."""
+    for room in conversations:
+        if not is_private(room):
+            event = m.PresenceEvent(room=room, user=session.user, online=online)
+            session.parts.broker.announce_presence(room, codec.encode(event), skip=session)

@@ -132,6 +132,8 @@ class ChatServerService(Service):
             max_members=settings.room_members,
             max_rooms=settings.rooms_per_user,
             max_past=limits.MAX_PAST,
+            max_notes=limits.MAX_NOTES,
+            max_notes_bytes=limits.MAX_NOTES_BYTES,
             room_quota=settings.quota_room_mb * MEGABYTE,
             user_quota=settings.quota_user_mb * MEGABYTE,
             retention=settings.retention_days,

@@ -1,6 +1,6 @@
 """`ServerSession`: one connection's conversation with the server, without a transport.
 
-What a client may ask, and when, is the table `RULES`; the handlers stand in `accounts`, `rooms` and `talk`.
+What a client may ask, and when, is the table `RULES`; the handlers stand in `accounts`, `rooms`, `talk` and `notes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from securechat.errors import (
     ProtocolViolation,
     Refused,
 )
-from securechat.server import accounts, rooms, talk
+from securechat.server import accounts, notes, rooms, talk
 from securechat.server.checks import Admission, PasswordChecks
 from securechat.storage.interface import ChatStore
 from securechat.wire import codec, limits
@@ -78,6 +78,10 @@ class Peer(Protocol):
 
     def drained(self) -> Awaitable[None]:
         """Done when what was queued has left."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether the peer has not yet read all that is its own."""
 
     def say_bye(self, bye: m.Bye) -> None:
         """Says why, then closes."""
@@ -209,6 +213,11 @@ class ServerSession:
     def deliver(self, lines: bytes) -> None:
         """As the peer's."""
         self.peer.deliver(lines)
+
+    @property
+    def slow(self) -> bool:
+        """As the peer's."""
+        return self.peer.slow
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -345,5 +354,8 @@ RULES: Final[dict[type[m.Request], tuple[frozenset[State], Handler]]] = {
     m.History: (_READY, talk.history),
     m.Sync: (_READY, talk.sync),
     m.Read: (_READY, talk.read),
+    m.Typing: (_READY, talk.typing),
+    m.PutNote: (_READY, notes.put),
+    m.Notes: (_READY, notes.read),
     m.Ping: (_ALWAYS, accounts.ping),
 }

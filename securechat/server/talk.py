@@ -223,11 +223,10 @@ async def audience(session: ServerSession, request: m.Audience) -> m.Reply:
 async def sync(session: ServerSession, request: m.Sync) -> None:
     """Where everything stands; then, beside other requests, what was missed, and `live` for each conversation."""
     parts = session.parts
-    first_connection = False
     if not session.connected:
         # Before the conversations are read: whatever starts after that finds this reader connected.
         session.connected = True
-        first_connection = parts.broker.connect(session)
+        parts.broker.connect(session)
     same_epoch = request.epoch in (None, parts.store.epoch)
     invites = await parts.store.invitations(session.user)
     records = await parts.store.conversations(session.user, request.since, follows=same_epoch)
@@ -239,8 +238,8 @@ async def sync(session: ServerSession, request: m.Sync) -> None:
         states.append(_state(record, reset=since is not None and not (same_epoch and since <= record.last)))
         if parts.broker.subscription(session, record.room) is None:
             work.append((record, parts.broker.subscribe(session, record.room, record.start[0])))
-    if first_connection:
-        rooms.came_online(session, records)
+    parts.broker.want_typing(session, yes=request.typing)
+    rooms.share_presence(session, request.presence, records)
     # The reply goes first: what streams is newer than what it says.
     reply = m.SyncOk(id=request.id, epoch=parts.store.epoch, conversations=tuple(states), invites=tuple(invites))
     session.peer.deliver(codec.encode(reply))
@@ -336,6 +335,21 @@ async def _stream(session: ServerSession, record: ConversationRecord, subscripti
         if not page.messages and _go_live(session, subscription):
             return
         await session.peer.drained()
+
+
+async def typing(session: ServerSession, request: m.Typing) -> m.Reply:
+    """Tells those who want to know, and have nothing else to read, that somebody types. Too often is once."""
+    parts, room, user = session.parts, request.room, session.user
+    who = user, session.device or "", room
+    if parts.admission.typing(*who, parts.monotonic()):
+        try:
+            await parts.store.check_voice(user, room, session.now_ms())
+        except Refused:
+            parts.admission.typing_undone(*who)
+            raise
+        if parts.admission.typing_told(room, parts.monotonic()):
+            parts.broker.hint(room, codec.encode(m.TypingEvent(room=room, user=user)), of=user)
+    return m.Reply(id=request.id)
 
 
 async def read(session: ServerSession, request: m.Read) -> m.Reply:

@@ -256,6 +256,31 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A note of an account: `name` is 32 hex digits, `version` its number, from 1; `blob` is opaque."""
+
+    name: str
+    version: int
+    blob: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotePage:
+    """Some of an account's notes, by version; `more` says that there are newer ones."""
+
+    notes: Sequence[Note]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoteLimits:
+    """How many notes an account may have, and how many bytes of them."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTable:
     """One table of the database: its columns, how many rows are about an account, and what they are, for people."""
 
@@ -382,8 +407,9 @@ class OperatorStore(Protocol):
     async def delete_user(self, user: str, *, now: int) -> None:
         """Takes an account away from its owner.
 
-        The hash of its password, its sessions, invitations and backup go. Its name, keys and certificates stay, for
-        others need them to verify what it said, and so does its place in rooms: only those who run one can put it out.
+        The hash of its password, its sessions, invitations, notes and backup go. Its name, keys and certificates stay,
+        for others need them to verify what it said, and so does its place in rooms: only those who run one can put it
+        out.
 
         Raises:
             Refused: `no_such_user`.
@@ -495,7 +521,7 @@ class ChatStore(Protocol):
         """
 
     async def reset_identity(self, user: str, keys: NewKeys, *, backup: Backup, now: int) -> None:
-        """Replaces an account's identity and backup, whatever their versions; ends all its sessions.
+        """Replaces an account's identity and backup, whatever their versions; ends all its sessions, drops its notes.
 
         The new identity is a member of nothing.
 
@@ -520,6 +546,15 @@ class ChatStore(Protocol):
 
     async def put_backup(self, user: str, backup: Backup) -> None:
         """Stores a newer backup. Raises Refused: `stale_backup` unless its version is the stored one + 1."""
+
+    async def put_note(self, user: str, name: str, blob: bytes) -> int:
+        """Stores a note in the place of the one of that name; its version, one more than that of the one before it.
+
+        Where there are too many then, or too many bytes of them, those longest unchanged are deleted.
+        """
+
+    async def notes(self, user: str, *, after: int, max_bytes: int) -> NotePage:
+        """Notes above a version, oldest first; at most `max_bytes` bytes of them, but one at least."""
 
     async def open_session(self, token_hash: bytes, session: Session, now: int) -> None:
         """Remembers a login by the SHA-256 of its token."""
@@ -609,6 +644,9 @@ class ChatStore(Protocol):
 
     async def members(self, user: str, room: str) -> Sequence[str]:
         """The members of a room that the user is in, by name. Raises Refused: `no_such_room`, `not_member`."""
+
+    async def check_voice(self, user: str, room: str, now: int) -> None:
+        """Returns if somebody may speak in a conversation. Raises Refused: `no_such_room`, `not_member`, `muted`."""
 
     async def audience(self, user: str, room: str, rcp: str) -> bytes:
         """The bytes of an audience that messages of a conversation were sealed for, by its digest in hex.

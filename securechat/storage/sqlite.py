@@ -37,6 +37,8 @@ from securechat.storage.interface import (
     NewAccount,
     NewKeys,
     NewMessage,
+    NoteLimits,
+    NotePage,
     OperatorStore,
     Page,
     Placed,
@@ -57,6 +59,7 @@ from securechat.storage.queries import (
     history,
     integrity,
     messages,
+    notes,
     operator,
     retention,
     roomlogs,
@@ -76,7 +79,7 @@ APART_FROM_MESSAGES: Final = frozenset(
     {
         accounts.register, accounts.rehash, accounts.put_backup, accounts.change_password, sessions.open_session,
         sessions.session, sessions.bind_session, sessions.close_session, sessions.add_invite,
-        conversations.move_read_marker, operator.end_sessions, operator.purge, rotation.begin, rotation.use,
+        conversations.move_read_marker, notes.put, operator.end_sessions, operator.purge, rotation.begin, rotation.use,
         rotation.put, rotation.end,
     }
 )  # fmt: skip
@@ -95,6 +98,7 @@ class SQLiteStore(ChatStore, OperatorStore):
         max_members: of a room.
         max_rooms: that one user may be in.
         max_past: certificates of devices in force no more that come with an account's keys.
+        max_notes, max_notes_bytes: that one account may have.
         room_quota, user_quota: bytes of messages, where the operator has said nothing else; 0: any.
         retention: days that messages are kept, likewise; 0: for ever.
         readers: threads that read.
@@ -113,6 +117,8 @@ class SQLiteStore(ChatStore, OperatorStore):
         max_members: int = 1000,
         max_rooms: int = 500,
         max_past: int = 100,
+        max_notes: int = 600,
+        max_notes_bytes: int = 1024 * 1024,
         room_quota: int = 0,
         user_quota: int = 0,
         retention: int = 0,
@@ -125,6 +131,7 @@ class SQLiteStore(ChatStore, OperatorStore):
         self._reactor = reactor
         self._limits = acts.Limits(max_members, max_rooms)
         self._max_past = max_past
+        self._note_limits = NoteLimits(max_notes, max_notes_bytes)
         self._quotas = Quotas(room_quota, user_quota)
         self._retention = retention
         self._threads = readers
@@ -255,6 +262,12 @@ class SQLiteStore(ChatStore, OperatorStore):
     async def put_backup(self, user: str, backup: Backup) -> None:
         await self._writes.submit(accounts.put_backup, self._at_rest, user, backup)
 
+    async def put_note(self, user: str, name: str, blob: bytes) -> int:
+        return await self._writes.submit(notes.put, self._at_rest, user, name, blob, self._note_limits)
+
+    async def notes(self, user: str, *, after: int, max_bytes: int) -> NotePage:
+        return await self._reads.submit(notes.read, self._at_rest, user, after, max_bytes)
+
     async def open_session(self, token_hash: bytes, session: Session, now: int) -> None:
         await self._writes.submit(sessions.open_session, token_hash, session, now)
 
@@ -305,6 +318,9 @@ class SQLiteStore(ChatStore, OperatorStore):
 
     async def members(self, user: str, room: str) -> Sequence[str]:
         return await self._reads.submit(conversations.members, user, room)
+
+    async def check_voice(self, user: str, room: str, now: int) -> None:
+        await self._reads.submit(conversations.check_voice, user, room, now)
 
     async def audience(self, user: str, room: str, rcp: str) -> bytes:
         return await self._reads.submit(history.audience, self._at_rest, user, room, rcp)
@@ -419,6 +435,7 @@ class SQLiteStore(ChatStore, OperatorStore):
         parts: list[tuple[str, Callable[..., integrity.Step], Any]] = [
             ("account", integrity.accounts, (srv,)),
             ("device", integrity.certificates, (srv,)),
+            ("note", integrity.notes, ()),
             *((kind.table, integrity.sealed_rows, (at_rest, kind)) for kind in sealed.KINDS),
         ]
         for table, part, args in parts:

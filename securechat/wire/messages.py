@@ -32,6 +32,7 @@ InviteCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 WrappedKey = Annotated[bytes, Meta(min_length=384, max_length=384)]  # RSA-3072
 SignedHeader = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_HEADER)]
 EventBytes = Annotated[bytes, Meta(min_length=2, max_length=limits.MAX_EVENT)]
+NoteBytes = Annotated[bytes, Meta(min_length=1, max_length=limits.MAX_NOTE)]
 Ciphertext = Annotated[bytes, Meta(min_length=17, max_length=limits.MAX_CIPHERTEXT)]  # ChaCha20-Poly1305, with its tag
 FernetToken = Annotated[  # version 0x80 and a time stamp of 0
     str, Meta(min_length=100, max_length=limits.MAX_TOKEN, pattern=r"^gAAAAAAAAAAA[A-Za-z0-9_-]+=*\Z")
@@ -177,6 +178,17 @@ class StoredTable(Packet):
     about: str = ""
 
 
+class StoredNote(Packet):
+    """A note of the account, in the answer to `notes`. The server knows neither what it is named after nor its content.
+
+    `version` counts the notes of the account as they came; of each name there is the newest alone.
+    """
+
+    name: Hex128
+    version: Number
+    blob: NoteBytes
+
+
 # ------------------------------------------------------------------------------------------------------ requests
 
 
@@ -298,7 +310,7 @@ class Rooms(Request, tag="rooms"):
 
 
 class Online(Request, tag="online"):
-    """Asks which members of a room one is in are connected."""
+    """Asks which members of a room one is in are connected, and say so."""
 
     room: Name
 
@@ -333,11 +345,15 @@ class History(Request, tag="history"):
 class Sync(Request, tag="sync"):
     """Starts delivery: answers where each conversation stands, then streams what is newer than `since`.
 
-    `since` names conversations by their ids: another room may have a room's name by now.
+    `since` names conversations by their ids: another room may have a room's name by now. With `presence` others may be
+    told that this connection is there, and it is told of them; with `typing` it is told who types. Both hold until the
+    next `sync`.
     """
 
     epoch: Epoch | None = None
     since: Annotated[dict[ConversationId, Count], Meta(max_length=16 * limits.MAX_ROOMS)] = {}
+    presence: bool = False
+    typing: bool = False
 
 
 class Read(Request, tag="read"):
@@ -347,17 +363,38 @@ class Read(Request, tag="read"):
     seq: Number
 
 
+class Typing(Request, tag="typing"):
+    """Tells those in a conversation who want to know that one is writing there. Nothing of it is stored."""
+
+    room: Conversation
+
+
+class PutNote(Request, tag="note"):
+    """Stores a note for the account's own devices, in the place of the one of that name."""
+
+    name: Hex128
+    blob: NoteBytes
+
+
+class Notes(Request, tag="notes"):
+    """Reads the account's notes that are newer than `after`, oldest first."""
+
+    after: Count = 0
+
+
 class Ping(Request, tag="ping"):
     """Keeps the connection alive."""
 
 
 REQUESTS: Final[tuple[type[Request], ...]] = (
     Prelogin, Register, Login, Resume, Logout, Passwd, Publish, ResetIdentity, Keys, BackupRequest,
-    DoAct, RoomLog, Extend, Audience, Rooms, Online, Stored, Send, Pm, History, Sync, Read, Ping,
+    DoAct, RoomLog, Extend, Audience, Rooms, Online, Stored, Send, Pm, History, Sync, Read, Typing, PutNote,
+    Notes, Ping,
 )  # fmt: skip
 AnyRequest = (
     Prelogin | Register | Login | Resume | Logout | Passwd | Publish | ResetIdentity | Keys | BackupRequest
-    | DoAct | RoomLog | Extend | Audience | Rooms | Online | Stored | Send | Pm | History | Sync | Read | Ping
+    | DoAct | RoomLog | Extend | Audience | Rooms | Online | Stored | Send | Pm | History | Sync | Read | Typing
+    | PutNote | Notes | Ping
 )  # fmt: skip
 
 
@@ -469,7 +506,7 @@ class RoomsOk(Reply, tag="ok"):
 
 
 class OnlineOk(Reply, tag="ok"):
-    """Who of a room is connected; the server's word."""
+    """Who of a room is connected and says so; the server's word."""
 
     room: Name
     users: tuple[Name, ...]
@@ -518,6 +555,19 @@ class SyncOk(Reply, tag="ok"):
     invites: tuple[Name, ...] = ()
 
 
+class NoteOk(Reply, tag="ok"):
+    """Stored: on disk, as number `version` of the account's notes."""
+
+    version: Number
+
+
+class NotesOk(Reply, tag="ok"):
+    """Notes, by `version`. `more` says that there are newer ones than these."""
+
+    notes: tuple[StoredNote, ...]
+    more: bool = False
+
+
 # -------------------------------------------------------------------------------------------------------- events
 
 
@@ -561,7 +611,7 @@ class RoomEvent(Event, tag="room"):
 
 
 class PresenceEvent(Event, tag="presence"):
-    """A member of a room connected, or has no connection left."""
+    """A member of a room who shares it connected, or has no such connection left."""
 
     room: Name
     user: Name
@@ -595,6 +645,21 @@ class ReadEvent(Event, tag="read"):
     seq: Number
 
 
+class TypingEvent(Event, tag="typing"):
+    """Somebody writes in a conversation. There is no word of its end: who hears no more forgets it."""
+
+    room: Conversation
+    user: Name
+
+
+class NoteEvent(Event, tag="note"):
+    """Another device of this account stored a note."""
+
+    name: Hex128
+    version: Number
+    blob: NoteBytes
+
+
 class Bye(Event, tag="bye"):
     """The server is about to close this connection, and why."""
 
@@ -604,9 +669,13 @@ class Bye(Event, tag="bye"):
 
 
 EVENTS: Final[tuple[type[Packet], ...]] = (
-    Hello, StoredMessage, RoomEvent, PresenceEvent, InvitedEvent, MemberEvent, Live, ReadEvent, Bye,
+    Hello, StoredMessage, RoomEvent, PresenceEvent, InvitedEvent, MemberEvent, Live, ReadEvent, TypingEvent,
+    NoteEvent, Bye,
 )  # fmt: skip
-AnyEvent = Hello | StoredMessage | RoomEvent | PresenceEvent | InvitedEvent | MemberEvent | Live | ReadEvent | Bye
+AnyEvent = (
+    Hello | StoredMessage | RoomEvent | PresenceEvent | InvitedEvent | MemberEvent | Live | ReadEvent | TypingEvent
+    | NoteEvent | Bye
+)  # fmt: skip
 
 REPLIES: Final[dict[type[Request], type[Reply]]] = {
     Prelogin: PreloginOk,
@@ -631,6 +700,9 @@ REPLIES: Final[dict[type[Request], type[Reply]]] = {
     History: HistoryOk,
     Sync: SyncOk,
     Read: Reply,
+    Typing: Reply,
+    PutNote: NoteOk,
+    Notes: NotesOk,
     Ping: Reply,
 }
 

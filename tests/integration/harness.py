@@ -768,13 +768,13 @@ class Person:
         reply: m.LoginOk = wire.ask(lambda number: m.Resume(id=number, token=self.token, proof=proof))
         return reply
 
-    def sync(self, wire: Wire, since: Mapping[str, int] | None = None) -> m.SyncOk:
+    def sync(self, wire: Wire, since: Mapping[str, int] | None = None, **flags: bool) -> m.SyncOk:
         """Asks for what was missed; it follows as events. Rooms are named as people do."""
         cursors = {}
         for name, seq in (since or {}).items():
             log = None if is_private(name) else self.log(wire, name)
             cursors[name if log is None else log.id] = seq
-        reply: m.SyncOk = wire.ask(lambda number: m.Sync(id=number, since=cursors))
+        reply: m.SyncOk = wire.ask(lambda number: m.Sync(id=number, since=cursors, **flags))
         return reply
 
     def log(self, wire: Wire, room: str) -> RoomLog | None:

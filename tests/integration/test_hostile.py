@@ -242,10 +242,12 @@ class ConnectionTests(HostileTestCase):
         """A peer that closes its sending half is let go."""
         mallory, wire = self.person(self.server, "mallory", room="general")
         self.assertEqual([(Create, "witness"), (Join, "mallory")], [self._room_event() for _ in range(2)])
+        for person, its_wire in ((self.witness, self.quiet), (mallory, wire)):
+            person.sync(its_wire, presence=True)
         wire._socket.shutdown(socket.SHUT_WR)
         wire.gone(5.0)
-        gone = self.quiet.event(m.PresenceEvent)
-        self.assertEqual(("mallory", False), (gone.user, gone.online))
+        told = [self.quiet.event(m.PresenceEvent) for _ in range(2)]
+        self.assertEqual([("mallory", True), ("mallory", False)], [(one.user, one.online) for one in told])
         with Wire(self.server.port) as again:
             mallory.resume(again)
 

@@ -78,7 +78,7 @@ class Newcomer(LineReceiver):
         elif b'"status":"ok"' in line[:40]:
             number = codec.decode_heading(line).id
             if number == 1:
-                self.ask(m.Sync(id=2))
+                self.ask(m.Sync(id=2, presence=True))
             elif number == 2:
                 self.ready.callback(None)
             elif number == 3:

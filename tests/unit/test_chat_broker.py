@@ -16,6 +16,7 @@ class MemoryReader:
     def __init__(self, user: str) -> None:
         self.user = user
         self.lines: list[bytes] = []
+        self.slow = False
 
     def deliver(self, lines: bytes) -> None:
         """As Reader's."""
@@ -34,12 +35,60 @@ class PresenceTests(SynchronousTestCase):
         self.broker = RoomBroker()
         self.phone, self.laptop = MemoryReader("alice"), MemoryReader("alice")
 
+    def connect(self) -> None:
+        """Both are there."""
+        for reader in (self.phone, self.laptop):
+            self.broker.connect(reader)
+
+    def share(self, *readers: MemoryReader) -> list[bool]:
+        """They say that they are there; whether that was news of their user."""
+        return [self.broker.share(reader, yes=True) for reader in readers]
+
     def test_first_and_last_connection(self) -> None:
-        """A user comes online with the first connection and goes offline with the last."""
-        self.assertEqual([True, False], [self.broker.connect(self.phone), self.broker.connect(self.laptop)])
+        """A user comes online with the first connection that says so and goes offline with the last."""
+        self.connect()
+        self.assertFalse(self.broker.online("alice"))
+        self.assertEqual([True, False], self.share(self.phone, self.laptop))
         self.assertTrue(self.broker.online("alice"))
         self.assertEqual([False, True], [self.broker.disconnect(self.phone), self.broker.disconnect(self.laptop)])
         self.assertFalse(self.broker.online("alice"))
+
+    def test_nobody_says_so(self) -> None:
+        """Connections that do not say that they are there come and go unnoticed."""
+        self.connect()
+        self.assertEqual([True], self.share(self.phone))
+        self.assertEqual([False, True], [self.broker.disconnect(self.laptop), self.broker.disconnect(self.phone)])
+
+    def test_another_mind(self) -> None:
+        """Who says so no more goes offline, unless another connection does; saying it again is no news."""
+        self.connect()
+        self.assertEqual([True, False, False], self.share(self.phone, self.phone, self.laptop))
+        self.assertEqual([False, True], [self.broker.share(one, yes=False) for one in (self.phone, self.laptop)])
+        self.assertFalse(self.broker.share(self.laptop, yes=False))
+
+    def test_told(self) -> None:
+        """Of who is there hears who says so too, but for who it is about; all hear what came before in its place."""
+        quiet, bob = MemoryReader("bob"), MemoryReader("bob")
+        ends: list[Callable[[], None]] = []
+        self.broker = RoomBroker(ends.append)
+        for reader in (self.phone, quiet, bob):
+            self.broker.connect(reader)
+            self.broker.go_live(self.broker.subscribe(reader, "ops", 0))
+        self.share(self.phone, bob)
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.announce_presence("ops", b"online\n", skip=self.phone)
+        self.broker.publish("ops", 2, b"2\n")
+        for end in ends:
+            end()
+        self.assertEqual(([b"1\nonline\n2\n"], [b"1\n2\n"], [b"1\n2\n"]), (bob.lines, quiet.lines, self.phone.lines))
+
+    def test_told_nobody(self) -> None:
+        """Where nobody listens or says that they are there, nothing waits."""
+        self.connect()
+        self.broker.announce_presence("ops", b"online\n", skip=self.phone)
+        self.broker.subscribe(self.laptop, "ops", 0)
+        self.broker.announce_presence("ops", b"online\n", skip=self.phone)
+        self.assertEqual([], self.laptop.lines)
 
     def test_readers(self) -> None:
         """All connections of a user, and of no other."""
@@ -53,6 +102,7 @@ class PresenceTests(SynchronousTestCase):
     def test_disconnecting_twice(self) -> None:
         """Who is not connected goes offline no second time, nor takes the others along."""
         self.broker.connect(self.phone)
+        self.share(self.phone)
         self.assertFalse(self.broker.disconnect(self.laptop))
         self.assertTrue(self.broker.disconnect(self.phone))
         self.assertFalse(self.broker.disconnect(self.phone))
@@ -63,9 +113,58 @@ class PresenceTests(SynchronousTestCase):
         for reader in (self.phone, self.laptop):
             self.broker.connect(reader)
             self.broker.subscribe(reader, "general", 0)
+            self.share(reader)
+            self.broker.want_typing(reader, yes=True)
         for reader in (self.phone, self.laptop):
             self.broker.disconnect(reader)
-        self.assertEqual([{}, {}, {}], [kept for kept in vars(self.broker).values() if isinstance(kept, dict)])
+        self.assertEqual(5, sum(isinstance(kept, (dict, set)) for kept in vars(self.broker).values()))
+        self.assertEqual([], [kept for kept in vars(self.broker).values() if isinstance(kept, (dict, set)) and kept])
+
+
+class HintTests(SynchronousTestCase):
+    """Tests for words that somebody types."""
+
+    def setUp(self) -> None:
+        self.broker = RoomBroker(lambda call: None)
+        self.typist, self.reader = MemoryReader("alice"), MemoryReader("bob")
+        for reader in (self.typist, self.reader):
+            self.broker.connect(reader)
+            self.broker.want_typing(reader, yes=True)
+            self.broker.go_live(self.broker.subscribe(reader, "ops", 0))
+
+    def heard(self) -> list[bytes]:
+        """What reaches bob of alice's typing."""
+        self.broker.hint("ops", b"typing\n", of="alice")
+        self.assertEqual([], self.typist.lines)
+        return self.reader.lines
+
+    def test_at_once(self) -> None:
+        """It goes out at once, to others alone, and nothing of it waits."""
+        self.assertEqual([b"typing\n"], self.heard())
+
+    def test_not_wanted(self) -> None:
+        """Who has not asked for it, or not any more, does not get it."""
+        self.broker.want_typing(self.reader, yes=False)
+        self.assertEqual([], self.heard())
+
+    def test_slow(self) -> None:
+        """Who has something else to read does not get it, now or later."""
+        self.reader.slow = True
+        self.assertEqual([], self.heard())
+        self.reader.slow = False
+        self.broker.publish("ops", 1, b"1\n")
+        self.broker.catch_up(self.reader, "ops")
+        self.assertEqual([b"1\n"], self.reader.lines)
+
+    def test_not_live(self) -> None:
+        """Who still reads what was missed does not get it."""
+        self.broker.subscribe(self.reader, "ops", 0)
+        self.assertEqual([], self.heard())
+
+    def test_nobody_listens(self) -> None:
+        """In a conversation that nobody listens to it goes nowhere."""
+        self.broker.hint("den", b"typing\n", of="alice")
+        self.assertEqual([], self.reader.lines)
 
 
 class TurnTests(SynchronousTestCase):

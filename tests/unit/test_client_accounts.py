@@ -68,7 +68,7 @@ class RegisterTests(AccountCase):
         lines = client.type(f"/register alice {PASSWORD}")
         self.assertEqual("Welcome, alice. You are registered and logged in.", lines[-1])
         self.assertIn("Nobody can recover a forgotten password", lines[0])
-        self.assertEqual(["register", "sync"], self.commands())
+        self.assertEqual(["register", "sync", "notes"], self.commands())
         self.assertEqual(["keystore.json"], self.files(client))
         self.assertEqual(1, self.account().backup_version)
         self.assertEqual("alice", client.core.user)

@@ -21,9 +21,10 @@ from securechat.client.commands import (
     parse,
     safe_for_history,
 )
-from securechat.client.slash import account, rooms, start, talk, trust
+from securechat.client.slash import account, choose, rooms, start, talk, trust
+from securechat.client.slash import find as finding
 
-MODULES = (start, talk, rooms, trust, account)
+MODULES = (start, talk, finding, rooms, trust, choose, account)
 
 ROOMS = ["general", "games"]
 USERS = ["bob", "alice", "barbara"]
@@ -157,7 +158,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_number_of_arguments(self) -> None:
         """Too few or too many: the usage."""
-        self.assertEqual(Misfit("Usage: /pm <user> <message>"), parse("/pm bob"))
+        self.assertEqual(Misfit("Usage: /pm <user> [message]"), parse("/pm"))
         self.assertEqual(Misfit("Usage: /rooms"), parse("/rooms please"))
 
     @settings(max_examples=100, deadline=None, database=None)
@@ -275,7 +276,8 @@ class CompletionTests(SynchronousTestCase):
         """Names of commands; aliases only where no name begins so."""
         self.assertCompleted("/jo", 3, "/join")
         self.assertCompleted("/WHO", 4, "/whoami", "/whois")
-        self.assertCompleted("/re", 3, "/register", "/reset-identity", "/revoke")
+        self.assertCompleted("/rev", 4, "/revoke")
+        self.assertCompleted("/ro", 3, "/role", "/rooms")
         self.assertCompleted("/quer", 5, "/query")
         self.assertCompleted("/xyz", 4)
 

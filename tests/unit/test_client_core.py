@@ -231,7 +231,7 @@ class MessageTests(TalkCase):
             [f"You are in general, {OPEN}. (3 members)", "What you type goes there, sealed for its members."],
             carol.type("/join general"),
         )
-        self.assertEqual(["bob (member, online, not compared)"], carol.type("/members")[2:3])
+        self.assertEqual(["bob (member, not compared)"], carol.type("/members")[2:3])
 
     def test_many_readers(self) -> None:
         """For many readers the sealing is done in a thread, and they all read it."""
@@ -828,7 +828,7 @@ class ChangedTests(TalkCase):
         self.assertEqual(Exit.OK, self.alice.exit("/send hello"))
         self.assertEqual(2, self.sends() - 1)
         self.assertNotIn("hello", self.bob.view.text)
-        self.assertIn("bob (member, offline, identity changed)", self.alice.type("/members"))
+        self.assertIn("bob (member, identity changed)", self.alice.type("/members"))
 
     def test_trusted(self) -> None:
         """After /trust it leaves in its order, and they read it; a room they have to join anew."""
@@ -871,6 +871,38 @@ class ChangedTests(TalkCase):
         self.alice.type("/trust bob")
         self.alice.type("/trust bob yes")
         self.assertIn("<bob> it is me", self.alice.type("/history general")[-1])
+
+
+class SharingTests(TalkCase):
+    """Tests for what others are told of this client, and what it wants to be told."""
+
+    def synced(self, client: ChatClient) -> dict[str, Any]:
+        """The newest sync of a client."""
+        return [request for request in client.wire.asked if request["cmd"] == "sync"][-1]
+
+    def test_nothing_unasked(self) -> None:
+        """Without a word of its user a client shares nothing."""
+        sync = self.synced(self.alice)
+        self.assertNotIn("presence", sync)
+        self.assertNotIn("typing", sync)
+        self.assertFalse(self.parts.broker.online("alice"))
+
+    def test_shared(self) -> None:
+        """What is wished holds from the next sync on, and again whenever the connection is back."""
+        for name in ("presence", "typing"):
+            self.alice.core.preferences.choose(name, "on")
+        for _ in range(2):
+            self.alice.wire.cut()
+            self.pass_time(5)
+            self.assertEqual((True, True), (self.synced(self.alice)["presence"], self.synced(self.alice)["typing"]))
+            self.assertTrue(self.parts.broker.online("alice"))
+
+    def test_nothing_shown(self) -> None:
+        """That somebody types, and notes of another device, put no line on the screen."""
+        for event in (m.TypingEvent(room="general", user="bob"), m.NoteEvent(name="0" * 32, version=1, blob=b"x")):
+            self.alice.wire.say(event)
+            self.settle()
+        self.assertEqual([], self.alice.view.take())
 
 
 class CloseTests(TalkCase):

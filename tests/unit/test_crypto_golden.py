@@ -26,6 +26,7 @@ from securechat.crypto.backup import (
 from securechat.crypto.envelope import Delivered, Position
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.crypto.keystore import Keystore, ProfileKeys, RecordSealer, make_box, make_slot
+from securechat.crypto.notes import NoteKeys, note_name, open_note, seal_note
 from securechat.crypto.roomlog import (
     AnyEvent,
     Ban,
@@ -365,6 +366,16 @@ class SealedFormatTests(SynchronousTestCase):
         sealed = sealer.seal(filed, known["plaintext"].encode(), p.unb64(known["nonce"]))
         self.assertEqual((known["filed"], known["sealed"]), (p.b64(filed), p.b64(sealed)))
         self.assertEqual(known["plaintext"].encode(), sealer.unseal(filed, p.unb64(known["sealed"])))
+
+    def test_note(self) -> None:
+        """A note, named by the oldest RSA key and sealed by the newest; the bytes, and what they say."""
+        known = GOLDEN["note"]
+        keys = NoteKeys.of([rsa_key(1), rsa_key(0)])
+        name = note_name(keys, known["kind"], known["subject"])
+        where = {"srv": SRV, "user": "alice"}
+        blob = seal_note(keys, name, known["plaintext"].encode(), nonce=p.unb64(known["nonce"]), **where)
+        self.assertEqual((known["name"], known["blob"]), (name, p.b64(blob)))
+        self.assertEqual(known["plaintext"].encode(), open_note(keys, name, p.unb64(known["blob"]), **where))
 
     def test_at_rest(self) -> None:
         """A stored row opens with its key file."""

@@ -20,7 +20,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import securechat
@@ -103,7 +108,8 @@ def facts(name: str) -> dict[str, str]:
 ALIASES: Final = {
     name: alias
     for name, alias in vars(m).items()
-    if typing.get_origin(alias) is typing.Annotated and alias not in (m.SignedHeader, m.EventBytes, m.Ciphertext)
+    if typing.get_origin(alias) is typing.Annotated
+    and alias not in (m.SignedHeader, m.EventBytes, m.NoteBytes, m.Ciphertext)
 }
 JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", float: "number", bytes: "base64"}
 REPLY_NAMES: Final = {m.Reply: "Ok", m.Failed: "error"}
@@ -687,6 +693,28 @@ class StrangerTests(SynchronousTestCase):
         """The sealed backup opens, and holds the account's identity."""
         seed = base64.b64decode(self.opened_backup()["ik"])
         self.assertEqual(facts("certificate")["IK, seed"], seed.hex())
+
+    def test_note(self) -> None:
+        """A note, from the RSA key on: its name, and that it opens to what somebody has half written."""
+        table, srv = facts("note-sealed"), facts("hello-signature")["server id"]
+        private = load_pem_private_key(packet_examples.written(PACKETS)["private-key"].encode(), None)
+        der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        root = hmac.digest(hmac.digest(bytes(32), der, "sha256"), b"SecureChat 1 notes\x01", "sha256")
+        names, key = self.expand(root, "note names", b"", 32), self.expand(root, "note", b"", 32)
+        subject = self.vec(table["kind"].encode()) + self.vec(table["subject"].encode())
+        name = self.expand(names, "note name", subject, 16)
+        associated = self.h("note", srv.encode(), b"bob", name)
+        found = {
+            "SHA-256 of RK's DER": hashlib.sha256(der).digest(), "root": root, "names": names, "name": name, "key": key,
+            "associated data": associated,
+        }  # fmt: skip
+        self.assertEqual({what: table[what] for what in found}, {what: value.hex() for what, value in found.items()})
+        blob = bytes.fromhex(table["blob"])
+        self.assertEqual((facts("package")["kids.bob"], table["nonce"]), (blob[:16].hex(), blob[16:28].hex()))
+        padded = ChaCha20Poly1305(key).decrypt(blob[16:28], blob[28:], associated)
+        size = int.from_bytes(padded[:4])
+        self.assertEqual((b"Not yet.", b""), (padded[4 : 4 + size], padded[4 + size :].strip(b"\0")))
+        self.assertEqual((0, int(table["length of plaintext"])), (len(padded) % 256, len(padded)))
 
     def test_recovery_code(self) -> None:
         """A recovery code, and the key that follows from it."""

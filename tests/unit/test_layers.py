@@ -36,7 +36,7 @@ ARROWS: Final[dict[str, frozenset[str] | None]] = {
 # Narrower than their package's row: a session, and what answers its requests, know the verbs of a store, not
 # the database behind them.
 NARROWER: Final = dict.fromkeys(
-    (f"securechat.server.{name}" for name in ("session", "accounts", "rooms", "talk")),
+    (f"securechat.server.{name}" for name in ("session", "accounts", "rooms", "talk", "notes")),
     ("storage", "securechat.storage.interface"),
 )
 

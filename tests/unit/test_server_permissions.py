@@ -163,6 +163,10 @@ class Matrix(ServerCase):
             "sync": m.Sync,
             "read": lambda: m.Read(room="ops", seq=1),
             "read, of others in private": lambda: m.Read(room=theirs, seq=1),
+            "typing": lambda: m.Typing(room="ops"),
+            "typing, of others in private": lambda: m.Typing(room=theirs),
+            "note": lambda: m.PutNote(name="0" * 32, blob=b"x"),
+            "notes": m.Notes,
             "ping": m.Ping,
         }  # fmt: skip
 

@@ -498,9 +498,12 @@ class ListTests(RoomCase):
         self.assertEqual(m.RoomsOk(id=3, rooms=expected), bobs.ask(m.Rooms(id=3)))
 
     def test_online(self) -> None:
-        """The members who are connected, by name."""
-        alices, bobs = self.member(self.alice, "ops"), self.member(self.bob, "ops")
-        self.member(self.carol)
+        """The members who are connected and say so, by name; also to who does not."""
+        alices, bobs, carols = (self.member(one, "ops") for one in (self.alice, self.bob, self.carol))
+        self.assertEqual((), alices.ask(m.Online(room="ops")).users)
+        for caller in (alices, bobs):
+            caller.ask(m.Sync(presence=True))
+        self.assertEqual(("alice", "bob"), carols.ask(m.Online(room="ops")).users)
         self.assertEqual(m.OnlineOk(id=3, room="ops", users=("alice", "bob")), alices.ask(m.Online(id=3, room="ops")))
         bobs.lose()
         self.assertEqual(("alice",), alices.ask(m.Online(room="ops")).users)
@@ -522,13 +525,51 @@ class PresenceTests(RoomCase):
     def setUp(self) -> None:
         super().setUp()
         self.alices, self.bobs = self.member(self.alice, "ops"), self.member(self.bob, "ops")
+        for caller in (self.alices, self.bobs):
+            caller.ask(m.Sync(presence=True))
         self.alices.take()
 
     def test_offline_and_online(self) -> None:
         """The rooms of a user are told when the last connection is gone and when the first is back."""
         self.bobs.lose()
         self.assertEqual([self.OFFLINE], self.alices.take())
-        self.again(self.bob)
+        self.again(self.bob, presence=True)
+        self.assertEqual([self.ONLINE], self.alices.take())
+
+    def test_not_shared(self) -> None:
+        """Who does not say that they are there is told of nobody, and nobody of them."""
+        carols = self.member(self.carol, "ops")
+        self.alices.take()
+        self.bobs.lose()
+        self.again(self.bob, presence=True)
+        self.assertEqual([], carols.take())
+        self.alices.take()
+        carols.lose()
+        self.again(self.carol, typing=True)
+        self.assertEqual([], self.alices.take())
+        self.assertEqual(("alice", "bob"), self.alices.ask(m.Online(room="ops")).users)
+
+    def test_another_mind(self) -> None:
+        """The newest sync counts: one goes offline by it and comes online, and others are told."""
+        self.bobs.ask(m.Sync())
+        self.assertEqual([self.OFFLINE], self.alices.take())
+        self.assertEqual(("alice",), self.bobs.ask(m.Online(room="ops")).users)
+        self.alices.ask(m.Sync())
+        self.alices.ask(m.Sync(presence=True))
+        self.assertEqual([], self.bobs.take(m.PresenceEvent))
+        self.bobs.ask(m.Sync(presence=True))
+        self.assertEqual([self.ONLINE], self.alices.take())
+
+    def test_one_of_two(self) -> None:
+        """As long as one connection of somebody says so, they are there."""
+        second = self.second_device(self.bob)
+        self.alices.take()
+        second.lose()
+        self.assertEqual([], self.alices.take())
+        second = self.again(self.bob, 2)
+        self.bobs.lose()
+        self.assertEqual([self.OFFLINE], self.alices.take())
+        second.ask(m.Sync(presence=True))
         self.assertEqual([self.ONLINE], self.alices.take())
 
     def test_online_with_the_sync(self) -> None:
@@ -542,7 +583,7 @@ class PresenceTests(RoomCase):
 
     def test_several_connections(self) -> None:
         """One connection more or less of somebody who is there is no news."""
-        second = self.second_device(self.alice)
+        second = self.second_device(self.alice, presence=True)
         self.bobs.take()
         second.lose()
         self.assertEqual([], self.bobs.take())
@@ -557,21 +598,25 @@ class PresenceTests(RoomCase):
     def test_other_rooms(self) -> None:
         """Who shares no room is not told."""
         outsider = self.member(self.carol, "elsewhere")
+        outsider.ask(m.Sync(presence=True))
+        outsider.take()
         self.bobs.lose()
-        self.again(self.bob)
+        self.again(self.bob, presence=True)
         self.assertEqual([], outsider.take())
 
     def test_private_conversations(self) -> None:
         """A private conversation alone does not tell who is there."""
         carols = self.member(self.carol)
         carols.ask(self.pm_of(1, self.carol, self.bob))
+        carols.ask(m.Sync(presence=True))
+        carols.take()
         self.bobs.lose()
-        self.again(self.bob)
+        self.again(self.bob, presence=True)
         self.assertEqual([], carols.take())
 
     def test_second_sync(self) -> None:
-        """A second sync on one connection tells nobody."""
-        self.bobs.ask(m.Sync())
+        """A second sync like the first on one connection tells nobody."""
+        self.bobs.ask(m.Sync(presence=True))
         self.assertEqual([], self.alices.take())
 
     def test_after_a_reset(self) -> None:

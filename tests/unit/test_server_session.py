@@ -26,7 +26,7 @@ from tests.unit.test_wire_codec import REQUESTS
 # Who may ask what, as documented; each word a command.
 BEFORE = "prelogin register login resume"
 ACCOUNT = "logout publish reset_identity keys backup"
-READY = "passwd act roomlog extend audience rooms online stored send pm history sync read"
+READY = "passwd act roomlog extend audience rooms online stored send pm history sync read typing note notes"
 ALWAYS = "ping"
 
 
@@ -60,6 +60,11 @@ class MemoryPeer:
     def drained(self) -> Deferred[None]:
         """As Peer's."""
         return succeed(None)
+
+    @property
+    def slow(self) -> bool:
+        """As Peer's."""
+        return False
 
     def say_bye(self, bye: m.Bye) -> None:
         """As Peer's."""

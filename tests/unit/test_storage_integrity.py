@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from securechat.crypto.atrest import KeyEncryptionKeys, new_key_file
-from securechat.crypto.roomlog import ChangeTopic
+from securechat.crypto.roomlog import ChangeTopic, Mute
 from securechat.errors import BackupFailed, Refused, StartupError
 from securechat.storage import copies, migrate
 from securechat.storage.interface import Fault
 from securechat.storage.queries import rotation, sealed
 from securechat.storage.sqlite import SQLiteStore
-from tests.doubles import SRV, InlinePool, InlineReactor, flipped
+from securechat.wire import messages as m
+from tests.doubles import SRV, InlinePool, InlineReactor, flipped, hex_id
 from tests.unit.test_server_talk import TalkCase
 
 FLIPS: Final = 200
@@ -39,6 +40,9 @@ class WholeCase(TalkCase):
         self.enter(self.bobs, self.bob, "more")
         self.bobs.ask(self.send_of(1, self.bob, into="more"))
         self.alices.ask(self.pm_of(1, self.alice, self.bob))
+        for number in (1, 2):
+            self.bobs.ask(m.PutNote(name=hex_id(number), blob=b"sealed by bob's devices"))
+        self.perform(self.alices, Mute, self.alice, self.bob)
 
     def check(self) -> list[Fault]:
         """What a check finds."""
@@ -94,6 +98,13 @@ class CheckTests(WholeCase):
             ("account", "bob", "UPDATE account SET version = 2 WHERE name = 'bob'"),
             ("account", "bob", "UPDATE account SET backup_version = 2 WHERE name = 'bob'"),
             ("account", "bob", "UPDATE account SET keys = x'90' WHERE name = 'bob'"),
+            ("note", "bob", "UPDATE note SET version = 9 WHERE id = 1"),
+            ("note", "bob", "UPDATE note SET name = zeroblob(16) WHERE id = 1"),
+            ("note", "bob", "UPDATE note SET size = 1 WHERE id = 1"),
+            ("note", "alice", "UPDATE note SET account_id = 1 WHERE id = 1"),
+            ("note", "bob", "UPDATE account SET notes = 1 WHERE name = 'bob'"),
+            ("mute", "ops", "UPDATE mute SET until = 1"),
+            ("mute", "ops", "DELETE FROM mute"),
             ("device", "bob", "UPDATE device SET id = zeroblob(16) WHERE account_id = 2"),
             ("member", "", "UPDATE member SET account_id = 99 WHERE account_id = 2"),
         ):

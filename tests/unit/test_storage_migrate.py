@@ -57,7 +57,7 @@ class NewTests(MigrateCase):
         migrate.upgrade(self.path)
         sql = "SELECT count(*), sum(strict) FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'"
         tables, strict = query(self.path, sql)
-        self.assertEqual(15, tables)
+        self.assertEqual(17, tables)
         self.assertEqual(tables, strict)
 
     def test_marked(self) -> None:

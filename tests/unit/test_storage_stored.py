@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from securechat.crypto.roomlog import Invite
+from securechat.crypto.roomlog import Invite, Mute
 from securechat.storage.interface import Session
 from securechat.storage.queries.stored import TABLES
 from tests.doubles import StoreCase, device, new_message, person, private_message
@@ -37,15 +37,17 @@ class StoredTests(StoreCase):
         self.do(self.store.append(new_message("alice", ["alice", "bob"])))
         self.do(self.store.append(private_message("alice", "carol", mid="0" * 32)))
         self.act(Invite, person("alice"), person("carol"))
+        self.act(Mute, person("alice"), person("bob"))
+        self.do(self.store.put_note("alice", "0" * 32, b"sealed"))
         self.do(self.store.open_session(b"t", Session("bob", device("bob")), 1))
         alice = {
             "account": 1, "audience": 2, "conversation": 2, "counter": 2, "device": 1, "member": 2, "message": 2,
-            "message_keys": 2, "room_event": 2, "segment": 2,
+            "message_keys": 2, "note": 1, "room_event": 3, "segment": 2,
         }  # fmt: skip
         self.assertEqual(alice, self.rows("alice"))
         bob = {
-            "account": 1, "audience": 1, "conversation": 1, "device": 1, "member": 1, "room_event": 1, "segment": 1,
-            "session": 1,
+            "account": 1, "audience": 1, "conversation": 1, "device": 1, "member": 1, "mute": 1, "room_event": 1,
+            "segment": 1, "session": 1,
         }  # fmt: skip
         self.assertEqual(bob, self.rows("bob"))
         carol = {

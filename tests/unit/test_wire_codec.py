@@ -86,8 +86,13 @@ REQUESTS: list[m.AnyRequest] = [
     m.History(id=17, room="general", limit=200, before=7),
     m.History(room=PM, after=0),
     m.Sync(id=18, epoch=EPOCH, since={TH: 4, PM: 0}),
+    m.Sync(id=19, presence=True, typing=True),
     m.Sync(),
     m.Read(id=19, room=PM, seq=4),
+    m.Typing(id=20, room=PM),
+    m.PutNote(id=21, name=MID, blob=b"n"),
+    m.Notes(id=22, after=7),
+    m.Notes(),
     m.Ping(id="a string"),
     m.Ping(),
 ]
@@ -166,6 +171,10 @@ REPLIES: list[tuple[type[m.Request], m.Reply]] = [
         ),
     ),
     (m.Read, m.Reply(id=1)),
+    (m.Typing, m.Reply(id=1)),
+    (m.PutNote, m.NoteOk(id=1, version=7)),
+    (m.Notes, m.NotesOk(id=1, notes=(m.StoredNote(name=MID, version=7, blob=b"n"),), more=True)),
+    (m.Notes, m.NotesOk(id=1, notes=())),
     (m.Ping, m.Reply(id=1)),
 ]
 
@@ -189,6 +198,8 @@ EVENTS: list[m.AnyEvent] = [
     m.MemberEvent(user="alice", keys=KEYS),
     m.Live(room="general", seq=0),
     m.ReadEvent(room="general", seq=1),
+    m.TypingEvent(room=PM, user="alice"),
+    m.NoteEvent(name=MID, version=7, blob=b"n" * 24_576),
     m.Bye(reason="shutdown", msg="Bye.", retry_after=2.0),
     m.Bye(reason="silence", msg="Bye."),
 ]
@@ -333,12 +344,12 @@ class NewerPeerTests(CodecCase):
 
     def test_unknown_event(self) -> None:
         """It is None, whatever is in it."""
-        for line in (b'{"event":"typing","user":"bob"}', b'{"event":"reaction","room":1.5}', b'{"event":""}'):
+        for line in (b'{"event":"waving","user":"bob"}', b'{"event":"reaction","room":1.5}', b'{"event":""}'):
             self.assertIs(None, codec.decode_event(line))
 
     def test_unknown_command(self) -> None:
         """It is refused as such, with its id, and the connection goes on."""
-        for command in ("typing", "", "PING", "ping ", 1, True, [], {}, "\u0000"):
+        for command in ("waving", "", "PING", "ping ", 1, True, [], {}, "\u0000"):
             error = self.refuse({"cmd": command, "id": 7}, UNKNOWN_COMMAND)
             self.assertNotIsInstance(error, ProtocolViolation)
             self.assertEqual(7, error.data["id"])
@@ -447,7 +458,7 @@ class LimitTests(CodecCase):
 
     def test_conversations(self) -> None:
         """Where a conversation is named, it is a room or a private one; cursors go by ids."""
-        for kind in (m.History, m.Read, m.Audience):
+        for kind in (m.History, m.Read, m.Audience, m.Typing):
             self.check(kind, "room", CONVERSATIONS)
         for name in (TH, PM):
             self.decode({"cmd": "sync", "since": {name: 0}})
@@ -459,13 +470,14 @@ class LimitTests(CodecCase):
         """Devices, keys, epochs: 32 lower-case hex digits; digests: 64."""
         for kind, field in (
             (m.Login, "device"), (m.Publish, "device"), (m.Sync, "epoch"), (m.Send, "package.kids.alice"),
+            (m.PutNote, "name"),
         ):  # fmt: skip
             self.check(kind, field, HEX)
         self.check(m.Audience, "rcp", ([TH], ["", TH[1:], TH + "0", TH.upper().replace("0", "A"), TH + "\n", None]))
 
     def test_counts(self) -> None:
         """Counts are whole, from 0 or 1, and below 2**53; a bool is none."""
-        for kind, field in ((m.RoomLog, "after"), (m.Extend, "after"), (m.Sync, f"since.{TH}")):
+        for kind, field in ((m.RoomLog, "after"), (m.Extend, "after"), (m.Sync, f"since.{TH}"), (m.Notes, "after")):
             self.check(kind, field, COUNT)
         for kind, field in ((m.Read, "seq"), (m.Register, "backup.version")):
             self.check(kind, field, NUMBER)
@@ -515,6 +527,15 @@ class LimitTests(CodecCase):
         """A backup has at most 256 KiB."""
         for kind in (m.Register, m.Passwd, m.Publish, m.ResetIdentity, m.BackupRequest):
             self.check(kind, "backup.blob", ([b64(256 * 1024)], [b64(256 * 1024 + 1), None]))
+
+    def test_note(self) -> None:
+        """A note has 1 byte to 24 KiB."""
+        self.check(m.PutNote, "blob", ([b64(1), b64(24 * 1024)], ["", b64(24 * 1024 + 1), "x", 1, None]))
+
+    def test_flags(self) -> None:
+        """What a sync asks for is yes or no."""
+        for field in ("presence", "typing"):
+            self.check(m.Sync, field, ([True, False], [0, 1, "true", None]))
 
     def test_package(self) -> None:
         """The token is a Fernet token of version 0x80, time 0 and at most 16 KiB of text."""

@@ -46,8 +46,7 @@ async def do_join(core: ChatCore, name: str) -> None:
         return
     if core.conversations.active != label:
         core.answer(f"{label} is active.")
-    core.conversations.activate(label)
-    core.status_changed()
+    core.go(label)
 
 
 async def _enter(core: ChatCore, label: str) -> None:
@@ -140,8 +139,7 @@ async def _make(core: ChatCore, room: str, *, private: bool) -> None:
 
 
 def _activate(core: ChatCore, conversation: Conversation) -> None:
-    core.conversations.activate(conversation.label)
-    core.status_changed()
+    core.go(conversation.title)
 
 
 def _kind(conversation: Conversation) -> str:
@@ -213,10 +211,27 @@ def room_missing(core: ChatCore, label: str) -> Refused:
 
 
 async def do_switch(core: ChatCore, name: str) -> None:
-    """Another room becomes the active one."""
-    conversation = room_of(core, room_name(name))
+    """Another room or person becomes the active one; a few letters of the name are enough."""
+    account_of(core)
+    title = name.lower() if name.startswith("@") else name.removeprefix("#").lower()
+    conversation = core.conversations.titled(title)
+    if conversation is None:
+        conversation = _only_match(core, name)
     _activate(core, conversation)
-    core.answer(f"{conversation.label} is active.")
+    core.answer(f"{conversation.title} is active.")
+
+
+def _only_match(core: ChatCore, typed: str) -> Conversation:
+    """The one conversation that a few letters fit best. Raises Mistyped, Refused."""
+    found = core.attention.best_match(typed)
+    if not found:
+        return room_of(core, room_name(typed))  # which says that one is not in it
+    ties = [title for title in found if core.attention.fits_alike(typed, title, found[0])]
+    if len(ties) > 1:
+        raise Mistyped(f"{typed} fits {', '.join(ties[:8])}. Type more of the name.")
+    conversation = core.conversations.titled(found[0])
+    assert conversation is not None
+    return conversation
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -256,7 +271,7 @@ async def do_members(core: ChatCore, name: str = "") -> None:
     core.answer(f"{conversation.label} is {_kind(conversation)}.")
     muted, banned = _in_force(core, log.mutes), _in_force(core, log.bans)
     for user, member in sorted(log.members.items(), key=lambda item: (-item[1].role, item[0])):
-        notes = [member.role.label, "online" if user in conversation.online or user == core.user else "offline"]
+        notes = [member.role.label, *(["online"] if user in conversation.online else [])]
         notes += _marks(core, user, member.ik)
         if user in muted:
             notes.append("muted")

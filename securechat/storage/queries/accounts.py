@@ -12,7 +12,7 @@ import msgspec
 from securechat.crypto.identity import SignedBundle, SignedCertificate
 from securechat.errors import BAD_KEYS, DAMAGED, NAME_TAKEN, STALE_BACKUP, STALE_LIST, AtRestMismatch, Refused
 from securechat.storage.interface import Account, Backup, NewAccount, NewKeys
-from securechat.storage.queries import devices, sessions
+from securechat.storage.queries import devices, notes, sessions
 from securechat.storage.queries.common import Cursor, account_id, marks
 from securechat.storage.queries.sealing import AtRest, place
 
@@ -106,6 +106,7 @@ def reset_identity(cursor: Cursor, at_rest: AtRest, user: str, new: NewKeys, bac
         (new.ik, backup.version, *_sealed(at_rest, user, backup), account),
     )
     cursor.execute("DELETE FROM session WHERE account_id = ?", (account,))
+    notes.delete(cursor, account)  # the new keys open none of them
 
 
 def change_password(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from securechat.crypto.transcript import transcript_start
-from securechat.errors import NO_SUCH_ROOM, AtRestMismatch, Refused
+from securechat.errors import MUTED, NO_SUCH_ROOM, AtRestMismatch, Refused
 from securechat.storage.interface import ConversationRecord, RoomSummary
 from securechat.storage.queries.common import Cursor, membership, place_at
 from securechat.storage.queries.sealing import AtRest, place
@@ -112,6 +112,17 @@ def members(cursor: Cursor, user: str, room: str) -> Sequence[str]:
         (at.conversation_id,),
     )
     return [name for (name,) in cursor.fetchall()]
+
+
+def check_voice(cursor: Cursor, user: str, room: str, now: int) -> None:
+    """See `ChatStore.check_voice`."""
+    at = membership(cursor, user, room)
+    cursor.execute(
+        "SELECT 1 FROM mute WHERE conversation_id = ? AND account_id = ? AND (until = 0 OR until > ?)",
+        (at.conversation_id, at.account_id, now),
+    )
+    if cursor.fetchone() is not None:
+        raise Refused(MUTED, room=room)
 
 
 def move_read_marker(cursor: Cursor, user: str, room: str, seq: int) -> bool:

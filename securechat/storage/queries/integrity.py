@@ -155,6 +155,20 @@ def accounts(cursor: Cursor, srv: str, after: int) -> Step:
     return _signed("account", cursor.fetchall(), after, differs)
 
 
+def notes(cursor: Cursor, after: int) -> Step:
+    """Whether no note has a number that its account has not come to: the next one would have it too. One step."""
+    cursor.execute(
+        "SELECT n.id, a.name, n.version, a.notes FROM note n JOIN account a ON a.id = n.account_id"
+        " WHERE n.version > a.notes"
+    )
+    return Step(
+        [
+            Fault("note", row, name, f"it is note {version}, and its account had {count}")
+            for row, name, version, count in cursor.fetchall()
+        ]
+    )
+
+
 def certificates(cursor: Cursor, srv: str, after: int) -> Step:
     """Verifies the certificates of all devices there ever were."""
     cursor.execute(
@@ -230,6 +244,12 @@ def _replayed(cursor: Cursor, at_rest: AtRest, name: str, room: Room) -> tuple[S
     )
     if dict(cursor.fetchall()) != {user: member.ik for user, member in log.members.items()}:
         faults.append(Fault("member", room.row, name, "the members are not those of its log"))
+    cursor.execute(
+        "SELECT a.name, m.until FROM mute m JOIN account a ON a.id = m.account_id WHERE m.conversation_id = ?",
+        (room.row,),
+    )
+    if dict(cursor.fetchall()) != log.mutes:
+        faults.append(Fault("mute", room.row, name, "who has no voice is not as its log says"))
     return log.links, faults
 
 

@@ -48,7 +48,7 @@ def delete_user(cursor: Cursor, at_rest: AtRest, user: str, now: int) -> None:
         " backup_dek = ?, backup = x'' WHERE id = ?",
         (now, at_rest.sealer.newest, account),
     )
-    for table in ("session", "invitation"):
+    for table in ("session", "invitation", "note"):
         cursor.execute(f"DELETE FROM {table} WHERE account_id = ?", (account,))
 
 
@@ -128,7 +128,7 @@ def remove_room(cursor: Cursor, at_rest: AtRest, room: str) -> RemovedRoom:
         " topic_dek = NULL, name = ? WHERE id = ?",
         (room if "#" in room else f"{room}#{room_id}", row),
     )
-    for table in ("member", "invitation", "counter", "room_event"):
+    for table in ("member", "invitation", "mute", "counter", "room_event"):
         cursor.execute(f"DELETE FROM {table} WHERE conversation_id = ?", (row,))
     at_rest.undone()  # what the writer remembers of the room's log and members is no more
     return RemovedRoom(room_id, members)

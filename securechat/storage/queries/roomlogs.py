@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from securechat.crypto.identity import SignedCertificate
-from securechat.crypto.roomlog import ChangeTopic, RoomLog, SignedEvent
+from securechat.crypto.roomlog import AnyEvent, ChangeTopic, Mute, RoomLog, SignedEvent, Unmute
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import DAMAGED, NO_SUCH_ROOM, NOT_INVITED, AtRestMismatch, InvalidKey, Refused
 from securechat.storage.interface import LogPage
@@ -93,10 +93,26 @@ def put(cursor: Cursor, at_rest: AtRest, room: Room, log: RoomLog, signed: Signe
         "INSERT INTO invitation (account_id, conversation_id, ik) SELECT id, ?, ? FROM account WHERE name = ?",
         [(room.row, ik, user) for user, ik in after - before],
     )
+    _put_voice(cursor, room, event)
     if isinstance(event, ChangeTopic):
         topic = at_rest.sealer.seal(topic_place(room.id), event.topic) if event.topic else None
         cursor.execute(
             "UPDATE conversation SET topic_dek = ?, topic = ? WHERE id = ?", (at_rest.sealer.newest, topic, room.row)
+        )
+
+
+def _put_voice(cursor: Cursor, room: Room, event: AnyEvent) -> None:
+    """Notes who lost or got back their voice."""
+    if isinstance(event, Mute):
+        cursor.execute(
+            "INSERT INTO mute (conversation_id, account_id, until) SELECT ?, id, ? FROM account WHERE name = ?"
+            " ON CONFLICT (conversation_id, account_id) DO UPDATE SET until = excluded.until",
+            (room.row, event.until, event.user),
+        )
+    elif isinstance(event, Unmute):
+        cursor.execute(
+            "DELETE FROM mute WHERE conversation_id = ? AND account_id = (SELECT id FROM account WHERE name = ?)",
+            (room.row, event.user),
         )
 
 

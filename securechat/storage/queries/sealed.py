@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from securechat.storage.queries.common import Cursor
 from securechat.storage.queries.conversations import topic_place
+from securechat.storage.queries.notes import note_place
 from securechat.storage.queries.roomlogs import event_place
 from securechat.storage.queries.sealing import audience_place, place
 from securechat.storage.queries.segments import segment_place
@@ -66,6 +67,12 @@ KINDS: Final = (
         "account", "backup_dek", "backup",
         "SELECT t.id, t.backup_dek, t.backup, t.name, t.name, t.backup_version FROM account t",
         lambda row: place("backup", row[0], row[1]),
+    ),
+    Kind(
+        "note", "dek_id", "sealed",
+        "SELECT t.id, t.dek_id, t.sealed, a.name, a.name, t.name, t.version, t.size FROM note t"
+        " JOIN account a ON a.id = t.account_id",
+        lambda row: note_place(row[0], row[1].hex(), row[2], row[3]),
     ),
 )  # fmt: skip
 

@@ -59,6 +59,12 @@ TABLES: Final[Mapping[str, About]] = {
         "The keys of messages you sent, each encrypted for a reader.",
     ),
     "meta": About(None, "What this server was set up with."),
+    "mute": About("SELECT count(*) FROM mute WHERE account_id = ?", "Rooms in which you have no voice, until when."),
+    "note": About(
+        "SELECT count(*) FROM note WHERE account_id = ?",
+        "What your devices share: how many notes of what length, and when each was last one; names and contents are"
+        " encrypted by them.",
+    ),
     "room_event": About(
         "SELECT count(*) FROM room_event WHERE author_id = ?",
         "What you did in rooms (made, joined, left, invited, ran them), signed by you; encrypted at rest.",

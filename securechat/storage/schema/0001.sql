@@ -26,6 +26,7 @@ CREATE TABLE account (
     quota INTEGER, -- bytes of messages it may have stored, 0: any; NULL: as the settings say
     kid TEXT NOT NULL, -- id of the newest RSA key, as messages must be sealed for it
     version INTEGER NOT NULL, -- of the device list
+    notes INTEGER NOT NULL DEFAULT 0, -- how many ever came: the newest one's version
     list_digest BLOB NOT NULL, -- SHA-256 of the device list
     ik BLOB NOT NULL, -- the identity
     salt BLOB NOT NULL,
@@ -50,6 +51,21 @@ CREATE TABLE device (
     certificate BLOB NOT NULL, -- with its two signatures, MessagePack
     UNIQUE (account_id, id, ik)
 ) STRICT;
+
+-- Notes that an account's devices share: sealed by them under names that the server cannot tell, and once more at rest.
+CREATE TABLE note (
+    id INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL REFERENCES account,
+    name BLOB NOT NULL,
+    version INTEGER NOT NULL, -- `account.notes` when it came
+    size INTEGER NOT NULL, -- bytes as the client sent it
+    dek_id INTEGER NOT NULL REFERENCES dek,
+    sealed BLOB NOT NULL,
+    UNIQUE (account_id, name)
+) STRICT;
+
+CREATE UNIQUE INDEX note_version ON note (account_id, version);
+CREATE INDEX note_size ON note (account_id, size); -- counted at each write, and rows are long
 
 -- Logins that may be resumed. Only hashes: who steals this table cannot log in with it.
 CREATE TABLE session (
@@ -117,6 +133,16 @@ CREATE TABLE invitation (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX invitation_conversation ON invitation (conversation_id);
+
+-- Who has no voice in a room, until when (milliseconds; 0: for ever), members or not.
+CREATE TABLE mute (
+    conversation_id INTEGER NOT NULL REFERENCES conversation,
+    account_id INTEGER NOT NULL REFERENCES account,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (conversation_id, account_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX mute_account ON mute (account_id);
 
 -- Room logs: the signed events as they came, sealed; who is in a room, and with which rights, follows from them alone.
 CREATE TABLE room_event (

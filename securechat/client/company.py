@@ -1,0 +1,69 @@
+"""Who is there and who is typing, where its user wants to tell and to be told. Nothing of it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from securechat.client.conversations import Conversation
+from securechat.client.protocol import LinkLost
+from securechat.errors import Refused
+from securechat.wire import messages as m
+
+if TYPE_CHECKING:
+    from securechat.client.core import ChatCore
+
+TELL_SECONDS: Final = 3.0  # between two words about one's own typing in a conversation
+FORGET_SECONDS: Final = 6.0  # after the last word, somebody has stopped: nobody says so
+
+
+class Company:
+    """One account's company."""
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+        self._told: dict[str, float] = {}
+        self._heard: dict[str, dict[str, float]] = {}
+
+    def typing(self, conversation: Conversation) -> None:
+        """Its user is typing there: told to others, if wanted, and not with every key."""
+        now = self._core.reactor.seconds()
+        since = now - self._told.get(conversation.id, -TELL_SECONDS)
+        if not self._core.wants_typing or since < TELL_SECONDS:
+            return
+        if self._core.can_send():
+            self._told[conversation.id] = now
+            self._core.own_task(self._tell(conversation.room), "telling that one types")
+
+    async def _tell(self, room: str) -> None:
+        with contextlib.suppress(LinkLost, Refused):
+            await self._core.request(m.Typing(room=room))
+
+    def heard(self, event: m.TypingEvent) -> None:
+        """Somebody is typing, by the server's word."""
+        conversation = self._core.conversations.get(event.room)
+        if conversation is None or event.user in self._core.attention.ignored:
+            return
+        if event.user not in self._members(conversation):
+            return
+        self._heard.setdefault(conversation.id, {})[event.user] = self._core.reactor.seconds()
+        self._core.status_changed()
+        self._core.reactor.callLater(FORGET_SECONDS, self._core.status_changed)
+
+    @staticmethod
+    def _members(conversation: Conversation) -> set[str]:
+        if conversation.peer is not None:
+            return {conversation.peer}
+        return set() if conversation.log is None else set(conversation.log.members)
+
+    def spoke(self, conversation: Conversation, user: str) -> None:
+        """Whoever has written is not typing that any more."""
+        self._heard.get(conversation.id, {}).pop(user, None)
+
+    def who(self, where: str) -> tuple[str, ...]:
+        """Who is typing in a conversation now."""
+        conversation = self._core.conversations.titled(where)
+        if conversation is None:
+            return ()
+        since = self._core.reactor.seconds() - FORGET_SECONDS
+        return tuple(sorted(u for u, at in self._heard.get(conversation.id, {}).items() if at > since))

@@ -1,0 +1,85 @@
+"""Older messages of a conversation: brought into memory from this machine, else from the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from securechat.client.conversations import Conversation
+from securechat.client.protocol import LinkLost
+from securechat.client.timeline import Kept
+from securechat.errors import Refused
+from securechat.wire import limits
+from securechat.wire import messages as m
+
+if TYPE_CHECKING:
+    from securechat.client.core import ChatCore
+
+SCREEN: Final = 100  # messages that are in memory when a conversation is opened, if there are so many
+STRETCH: Final = 200  # messages brought at a time
+
+
+class Scrollback:
+    """One account's older messages."""
+
+    def __init__(self, core: ChatCore) -> None:
+        self._core = core
+        self._bringing: set[str] = set()
+
+    async def fill(self, conversation: Conversation) -> None:
+        """Sees to it that the newest screenful, and all that is unread, is in memory, as far as it is on this machine.
+
+        Nothing is asked of the server: opening a conversation must not wait for it.
+        """
+        timeline = conversation.timeline
+        while len(timeline) < SCREEN or (conversation.unread and timeline.first > conversation.read_to + 1):
+            if not await self._from_disk(conversation):
+                return
+
+    async def older(self, conversation: Conversation) -> int:
+        """Brings a stretch of older messages; how many. 0: there are none, or they cannot be had now."""
+        if conversation.id in self._bringing:
+            return 0
+        self._bringing.add(conversation.id)
+        try:
+            return await self._from_disk(conversation) or await self._from_server(conversation)
+        finally:
+            self._bringing.discard(conversation.id)
+
+    async def reach(self, conversation: Conversation, seq: int) -> bool:
+        """Brings older messages until number `seq` is among them; whether it is."""
+        while conversation.timeline.first > seq or not conversation.timeline.first:
+            if not await self.older(conversation):
+                break
+        return conversation.timeline.has(seq)
+
+    def _before(self, conversation: Conversation) -> int:
+        return conversation.timeline.first or conversation.cursor + 1
+
+    async def _from_disk(self, conversation: Conversation) -> int:
+        archive, before = self._core.archive, self._before(conversation)
+        if archive is None:
+            return 0
+        kept = _unbroken(await archive.before(conversation.id, before, STRETCH), before)
+        conversation.timeline.take_all(kept)
+        return len(kept)
+
+    async def _from_server(self, conversation: Conversation) -> int:
+        before, inbox = self._before(conversation), self._core.inbox
+        if before <= conversation.first + 1 or inbox is None:
+            return 0
+        with contextlib.suppress(LinkLost, Refused):
+            asked = m.History(room=conversation.room, before=before, limit=min(STRETCH, limits.HISTORY_MAX))
+            page: m.HistoryOk = await self._core.request(asked)
+            await inbox.page(conversation, [page], self._core.progress)
+            return len(page.messages)
+        return 0
+
+
+def _unbroken(kept: Sequence[Kept], before: int) -> Sequence[Kept]:
+    """The end of it without a gap up to number `before`: what is missing between is the server's to give."""
+    place = len(kept)
+    while place and kept[place - 1].seq == before - 1:
+        place, before = place - 1, before - 1
+    return kept[place:]
