@@ -42,13 +42,11 @@ class CatchUp:
     async def run(self) -> None:
         """Brings every conversation up to date, then lets the outbox go on."""
         self.end()
-        # Also at 0: whoever is in one that has no message yet was told of the first place there.
-        followed = {c.id: c.cursor for c in self._core.conversations.all_known() if c.cursor or c.here}
         for conversation in self._core.conversations:
             conversation.live = False
-        epoch = self.epoch or None
-        presence, typing = self._core.shares_presence, self._core.wants_typing
-        reply = await self._core.request(m.Sync(epoch=epoch, since=followed, presence=presence, typing=typing))
+        asked = self._asked()
+        followed = asked.since
+        reply = await self._core.request(asked)
         present, passed_over = set(), set()
         for state in reply.conversations:
             present.add(state.room)
@@ -80,6 +78,27 @@ class CatchUp:
         self._waiters.append(waiter)  # not before: nothing is sealed for members of an old log
         self.check()
         await waiter
+
+    def _asked(self) -> m.Sync:
+        """What is asked of the server: what came behind what is known, and what this client's user wishes."""
+        # Also at 0: whoever is in one that has no message yet was told of the first place there.
+        followed = {c.id: c.cursor for c in self._core.conversations.all_known() if c.cursor or c.here}
+        return m.Sync(
+            epoch=self.epoch or None,
+            since=followed,
+            presence=self._core.shares_presence,
+            typing=self._core.wants_typing,
+        )
+
+    async def tell_wishes(self) -> None:
+        """Tells the server that its user wishes something else by now, in the middle of a connection.
+
+        Nothing streams by this that does not already, and where everything stands is known: no need for the answer.
+
+        Raises:
+            Refused, LinkLost: then it is told when the connection is back.
+        """
+        await self._core.request(self._asked())
 
     def end(self) -> None:
         """What was caught up counts no more, nor does what is still to be shown of it."""

@@ -203,11 +203,11 @@ class ChatCore:
     def share_anew(self) -> None:
         """What is shared of its user's presence changed: the server hears it with the next `sync`, which is now."""
         if self.catchup.synced:
-            self.own_task(self._share_anew(), "catching up anew")
+            self.own_task(self._share_anew(), "telling what is shared")
 
     async def _share_anew(self) -> None:
         with contextlib.suppress(LinkLost, Refused):  # then with the next connection
-            await self.catchup.run()
+            await self.catchup.tell_wishes()
 
     async def _ask_code(self) -> str | None:
         return await self.view.ask_secret("Recovery code: ")

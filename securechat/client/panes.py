@@ -129,6 +129,9 @@ class Panes:
     def set_draft(self, where: str, text: str) -> None:
         """Keeps what is half typed there."""
         self._core.drafts.put(where, text)
+        conversation = self._core.conversations.titled(where)
+        if conversation is not None and text and not text.startswith("/"):
+            self._core.company.typing(conversation)
 
     def preference(self, name: str) -> str:
         """As its user wants it."""

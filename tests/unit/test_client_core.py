@@ -897,6 +897,17 @@ class SharingTests(TalkCase):
             self.assertEqual((True, True), (self.synced(self.alice)["presence"], self.synced(self.alice)["typing"]))
             self.assertTrue(self.parts.broker.online("alice"))
 
+    def test_another_mind(self) -> None:
+        """A new wish is told at once, and nothing else comes of it: no message twice, and what is typed goes out."""
+        self.bob.type("/send general before")
+        self.alice.view.take()
+        for wish in ("on", "off"):
+            self.assertEqual([f"presence = {wish}"], self.alice.type(f"/set presence {wish}"))
+            self.assertEqual(wish == "on", self.parts.broker.online("alice"))
+        self.assertTrue(self.alice.core.synced)
+        self.alice.type("/send general after")
+        self.assertEqual(2, len(self.rows()))
+
     def test_nothing_shown(self) -> None:
         """That somebody types, and notes of another device, put no line on the screen."""
         for event in (m.TypingEvent(room="general", user="bob"), m.NoteEvent(name="0" * 32, version=1, blob=b"x")):
