@@ -7,10 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client.store import CannotKeep, LocalStore
+from securechat.client.store import ALL_PAGES, PAD, CannotKeep, LocalStore, sealed_length
 from securechat.crypto.keystore import RecordSealer
 from tests.doubles import InlinePool, InlineReactor
 
@@ -114,6 +115,71 @@ class StoreTests(SynchronousTestCase):
         self.do(self.store.load())
         found = {name: self.pool.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
         self.assertEqual(pragmas, found)
+
+    def test_pages_apart(self) -> None:
+        """Pages are written with other records, and read by name or in turn, never with all others."""
+        self.do(self.store.write([("a", "x", 1), ("page", "p 0", [1, 2]), ("page", "p 1", ["é"])]))
+        self.assertEqual({"a": {"x": 1}}, self.do(self.store.load()))
+        self.assertEqual({"p 0": [1, 2], "p 1": ["é"]}, self.do(self.store.fetch("page", ["p 1", "p 0", "p 2"])))
+        self.assertEqual({"p 0": [1, 2]}, self.do(self.store.fetch("page", ["p 0", "p 1"], list[int])))
+        self.assertEqual({"x": 1}, self.do(self.store.fetch("a", ["x", "p 0"])))
+        self.do(self.store.write([("a", "y", 2)], [("page", "p 0"), ("a", "x")]))
+        self.assertEqual({"p 1": ["é"]}, self.do(self.store.fetch("page", ["p 0", "p 1"])))
+        self.assertEqual({"a": {"y": 2}}, self.do(self.store.load()))
+
+    def test_all_pages_go(self) -> None:
+        """Before those that the same write puts; other records stay."""
+        self.do(self.store.write([("a", "x", 1), ("page", "p 0", 1), ("page", "p 1", 1)]))
+        self.do(self.store.write([("page", "p 2", 2)], [ALL_PAGES]))
+        self.assertEqual({"p 2": 2}, self.do(self.store.fetch("page", ["p 0", "p 1", "p 2"])))
+        self.assertEqual({"a": {"x": 1}}, self.do(self.store.load()))
+
+    def test_swept(self) -> None:
+        """All pages in steps, each once; a damaged one is left out, and one that comes meanwhile stops nothing."""
+        names = {f"p {number}" for number in range(10)}
+        self.do(self.store.write([("page", name, [name]) for name in names]))
+        self.pool.connection.execute(
+            "UPDATE page SET sealed = x'' WHERE filed = ?", [RecordSealer(KEY).name("page", "p 3")]
+        )
+        found: list[str] = []
+        after: bytes | None = b""
+        steps = 0
+        while after is not None:
+            some, after = self.do(self.store.sweep(after, 4, list[str], lambda name, value, size: (name, value, size)))
+            self.assertTrue(all(value == [name] and size == PAD + 28 for name, value, size in some))
+            found += [name for name, _, _ in some]
+            steps += 1
+        self.assertEqual((sorted(names - {"p 3"}), 3), (sorted(found), steps))
+        self.assertEqual(10, self.do(self.store.weigh())[0])
+
+    def test_length_of_pages(self) -> None:
+        """A page's length is told in whole kilobytes, and is what it was said to be."""
+        for size in (0, 1, 900, 990, 1000, 1100, 5000):
+            spelt = msgspec.json.encode("x" * size)
+            self.do(self.store.write([("page", "p 0", msgspec.Raw(spelt))]))
+            ((length,),) = self.pool.connection.execute("SELECT length(sealed) FROM page").fetchall()
+            self.assertEqual((0, sealed_length("p 0", spelt)), ((length - 28) % PAD, length))
+
+    def test_keys_carry_no_talk(self) -> None:
+        """Pages are not among what is carried to another machine."""
+        self.do(self.store.write([("a", "x", 1), ("page", "p 0", 1)]))
+        rows = self.do(self.store.dump())
+        self.assertEqual([RecordSealer(KEY).name("a", "x")], [filed for filed, _ in rows])
+        self.path = Path(self.mktemp())
+        self.do(LocalStore.make(self.path, rows, reactor=self.reactor, pool=InlinePool))
+        carried = self.open()
+        self.assertEqual((0, 0), self.do(carried.weigh()))
+        self.assertEqual({"a": {"x": 1}}, self.do(carried.load()))
+
+    def test_deleted_though_the_log_stays(self) -> None:
+        """Where the write-ahead log cannot be cut, deleting pages works all the same."""
+        self.do(self.store.write([("page", "p 0", 1)]))
+        with closing(sqlite3.connect(self.path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM page").fetchall()
+            self.pool.connection.execute("PRAGMA busy_timeout = 0")
+            self.do(self.store.write([], [("page", "p 0")]))
+        self.assertEqual((0, 0), self.do(self.store.weigh()))
 
     def test_carried(self) -> None:
         """The sealed records make the same store elsewhere, without their key."""
