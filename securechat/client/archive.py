@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import count as count_from
 from itertools import islice
@@ -33,7 +33,7 @@ from securechat.client.timeline import Kept
 
 CAP: Final = 64 * 2**20  # bytes of pages, sealed: some 300,000 messages of 100 letters
 CACHED: Final = 128  # pages whose messages stay in memory; 5 MB with short ones
-_SWEEP: Final = 32  # pages read in one visit to the store's thread: 10 ms, for a write waits that long
+_SWEEP: Final = 32  # pages read in one visit to the store's thread: a write waits for those, some 10 ms
 _CHUNK: Final = 16  # pages opened at once, on the way through a conversation
 _ABSENT: Final = 64  # pages in a row that are not there, after which it is cheaper to know which are
 
@@ -95,7 +95,6 @@ class Archive:
         self._fresh: dict[Key, Page] = {}  # put, and not in any write yet
         self._flying: Batch | None = None  # the write under way
         self._base: OrderedDict[Key, Page] = OrderedDict()  # pages as they lie on disk, the last used at the end
-        self._readers = 0  # who are in the middle of using those
         self._doomed: set[Key] = set()  # forgotten, and to be deleted by the next write
         self._wipe = False  # all of them
         self._forgets = 0  # how often something was forgotten: what was asked before is not to be believed
@@ -135,29 +134,28 @@ class Archive:
             self._saving.release()
 
     async def _taken(self) -> Batch:
-        with self._reading():
-            if self._fresh and self._weighed is None:
-                self._weighed = (await self._store.weigh())[1]
+        if self._fresh and self._weighed is None:
+            self._weighed = (await self._store.weigh())[1]
+        await self._open(self._fresh)
+        pages = self._merged()
+        if not self._loaded and self._size_with(pages) > self._cap:
+            await self.load()
             await self._open(self._fresh)
             pages = self._merged()
-            if not self._loaded and self._size_with(pages) > self._cap:
-                await self.load()
-                await self._open(self._fresh)
-                pages = self._merged()
-            # No await from here on: nothing is put in between.
-            batch = Batch(added=self._fresh, doomed=self._doomed, wiped=self._wipe)
-            self._fresh, self._doomed, self._wipe = {}, set(), False
-            cards = {key: card for key, (_, _, card) in pages.items()}
-            if self._loaded:
-                batch.evicted = evict({**self._cards, **cards}, self._cap)
-            for key, (page, encoded, card) in pages.items():
-                if key not in batch.evicted:
-                    batch.pages[key], batch.cards[key] = page, card
-                    batch.puts.append((PAGE, name_of(key), msgspec.Raw(encoded)))
-            gone = (batch.evicted | batch.doomed) - batch.pages.keys()
-            batch.deletes = [ALL_PAGES] if batch.wiped else [(PAGE, name_of(key)) for key in sorted(gone)]
-            self._flying = batch
-            return batch
+        # No await from here on: nothing is put in between.
+        batch = Batch(added=self._fresh, doomed=self._doomed, wiped=self._wipe)
+        self._fresh, self._doomed, self._wipe = {}, set(), False
+        cards = {key: card for key, (_, _, card) in pages.items()}
+        if self._loaded:
+            batch.evicted = evict({**self._cards, **cards}, self._cap)
+        for key, (page, encoded, card) in pages.items():
+            if key not in batch.evicted:
+                batch.pages[key], batch.cards[key] = page, card
+                batch.puts.append((PAGE, name_of(key), msgspec.Raw(encoded)))
+        gone = (batch.evicted | batch.doomed) - batch.pages.keys()
+        batch.deletes = [ALL_PAGES] if batch.wiped else [(PAGE, name_of(key)) for key in sorted(gone)]
+        self._flying = batch
+        return batch
 
     def _merged(self) -> dict[Key, tuple[Page, bytes, Card]]:
         """Every page that something was put to as it shall lie on disk: its messages, those in JSON, its card."""
@@ -202,7 +200,8 @@ class Archive:
     async def forget(self, conversation: str | None) -> None:
         """Drops the messages of one conversation, or all: here now, and on disk with the next write.
 
-        Which pages one conversation has must be known first, so all is loaded. Pages of it that are damaged go too.
+        Which pages one conversation has must be known first, so all is loaded. Damaged pages of it go too. Raises
+        CannotKeep.
         """
         if conversation is not None:
             await self.load()
@@ -224,31 +223,23 @@ class Archive:
 
     # --- pages in memory --------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """While pages are used that were opened: none of them is dropped to make room."""
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            self._trim()
-
     def _trim(self) -> None:
-        while not self._readers and len(self._base) > CACHED:
+        while len(self._base) > CACHED:
             self._base.popitem(last=False)
 
     async def _open(self, keys: Collection[Key]) -> None:
         """Brings pages into memory as they lie on disk, those that are not there as empty ones.
 
-        The store answers in the order in which it was asked, so what comes is never older than what was saved since.
+        They are all there when it returns, and may be dropped at the next await. The store answers in the order in
+        which it was asked, so what comes is never older than what was saved since.
         """
+        self._trim()
         while missing := [key for key in keys if key not in self._base]:
             asked = self._forgets
             names = {name_of(key): key for key in missing if not self._is_gone(key)}
             found = await self._store.fetch(PAGE, list(names), list[Kept]) if names else {}
             if asked == self._forgets:
-                for key in missing:
+                for key in missing:  # what was saved meanwhile stays: a page may have been forgotten and begun anew
                     self._base.setdefault(key, {kept.seq: kept for kept in found.get(name_of(key), ())})
         for key in keys:
             self._base.move_to_end(key)
@@ -263,6 +254,11 @@ class Archive:
         flying = {} if self._flying is None else self._flying.added.get(key, {})
         return {**self._base[key], **flying, **self._fresh.get(key, {})}
 
+    async def _pages(self, keys: Collection[Key]) -> Mapping[Key, Page]:
+        """Pages with all that was put to them."""
+        await self._open(keys)
+        return {key: self._page(key) for key in keys}
+
     def _pending(self) -> set[Key]:
         """Pages that something was put to and that are not on disk so."""
         return {*self._fresh, *(() if self._flying is None else self._flying.added)}
@@ -271,10 +267,7 @@ class Archive:
 
     async def at(self, conversation: str, seqs: Collection[int]) -> dict[int, Kept]:
         """Messages by number; those that are not kept are left out."""
-        keys = {key_of(conversation, seq) for seq in seqs}
-        with self._reading():
-            await self._open(keys)
-            pages = {key: self._page(key) for key in keys}
+        pages = await self._pages({key_of(conversation, seq) for seq in seqs})
         found = {seq: pages[key_of(conversation, seq)].get(seq) for seq in seqs}
         return {seq: kept for seq, kept in found.items() if kept is not None}
 
@@ -294,15 +287,14 @@ class Archive:
         found: list[Kept] = []
         numbers, absent = self._numbers(conversation, start, step), 0
         chunk = min(count // MESSAGES + 2, _CHUNK)
-        with self._reading():
-            while len(found) < count and (some := [(conversation, number) for number in islice(numbers, chunk)]):
-                await self._open(some)
-                for page in map(self._page, some):
-                    found += [page[seq] for seq in sorted(page, reverse=step < 0) if wanted(page[seq])]
-                    absent = 0 if page else absent + 1
-                if absent >= _ABSENT and not self._loaded and len(found) < count:
-                    await self.load()
-                    numbers = self._numbers(conversation, some[-1][1] + step, step)
+        while len(found) < count and (some := [(conversation, number) for number in islice(numbers, chunk)]):
+            await self._open(some)
+            for page in map(self._page, some):
+                found += [page[seq] for seq in sorted(page, reverse=step < 0) if wanted(page[seq])]
+                absent = 0 if page else absent + 1
+            if absent >= _ABSENT and not self._loaded and len(found) < count:
+                await self.load()
+                numbers = self._numbers(conversation, some[-1][1] + step, step)
         return found[:count]
 
     def _numbers(self, conversation: str, start: int, step: int) -> Iterator[int]:
@@ -319,6 +311,9 @@ class Archive:
 
         Args:
             progress: told how many of how many pages were read.
+
+        Raises:
+            CannotKeep: the disk does not give them; reading the archive may raise it anywhere.
         """
         await self._loading.acquire()
         try:
@@ -336,9 +331,8 @@ class Archive:
             some, after = await self._store.sweep(after, _SWEEP, list[Kept], self._card_and_leaf)
             if self._loaded:
                 return  # all of it was forgotten meanwhile
-            for key, card, leaf in some:  # what was saved since is newer
-                self._cards.setdefault(key, card)
-                leaves.setdefault(key, leaf)
+            for key, card, leaf in some:  # never older than what was saved since: see `_open`
+                self._cards[key], leaves[key] = card, leaf
             done += len(some)
             progress(min(done, pages), pages)
         self._loaded = True
@@ -377,11 +371,10 @@ class Archive:
         if "me" in query.senders:
             query = replace(query, senders=(query.senders - {"me"}) | {me})
         await self.load(progress)
-        with self._reading():
-            await self._open(self._pending())
-            leaves = dict(self._leaves or {})
-            for key in self._pending() & self._base.keys():
-                leaves[key] = self._leaf(self._page(key).values())
+        await self._open(self._pending())
+        leaves = dict(self._leaves or {})
+        for key in self._pending() & self._base.keys():
+            leaves[key] = self._leaf(self._page(key).values())
         there = [
             (conversation, leaf)
             for (conversation, _), leaf in leaves.items()
@@ -392,10 +385,7 @@ class Archive:
 
     async def _hits(self, places: Sequence[Place]) -> Sequence[Hit]:
         """The messages at these places; without those that were forgotten since."""
-        keys = {key_of(conversation, seq) for _, seq, conversation in places}
-        with self._reading():
-            await self._open(keys)
-            pages = {key: self._page(key) for key in keys}
+        pages = await self._pages({key_of(conversation, seq) for _, seq, conversation in places})
         found = [(conversation, pages[key_of(conversation, seq)].get(seq)) for _, seq, conversation in places]
         return [Hit(conversation, kept) for conversation, kept in found if kept is not None]
 

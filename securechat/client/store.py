@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class CannotKeep(SecureChatError):
-    """The disk does not take what must not be forgotten; nothing was changed."""
+    """The disk does not take what must not be forgotten, or does not give it; nothing was changed."""
 
 
 class LocalStore:
@@ -121,10 +121,21 @@ class LocalStore:
 
         Args:
             shape: the type of their values, for msgspec; any JSON otherwise.
+
+        Raises:
+            CannotKeep.
         """
         filed = {self._sealer.name(kind, name): name for name in names}
-        found: dict[str, Any] = await self._pool.runInteraction(self._fetch, _table(kind), filed, shape)
+        found: dict[str, Any] = await self._read(self._fetch, _table(kind), filed, shape)
         return found
+
+    async def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await self._pool.runInteraction(work, *arguments)
+        except sqlite3.Error as error:
+            raise CannotKeep(
+                f"What this machine keeps cannot be read ({error}). Look at its disk, then try again."
+            ) from error
 
     def _fetch(self, cursor: Any, table: str, names: Mapping[bytes, str], shape: Any) -> dict[str, Any]:
         found = {}
@@ -155,10 +166,11 @@ class LocalStore:
 
         Returns:
             What was taken, and where it ended; None where there is no more.
+
+        Raises:
+            CannotKeep.
         """
-        found: tuple[Sequence[T], bytes | None] = await self._pool.runInteraction(
-            self._sweep, after, count, shape, take
-        )
+        found: tuple[Sequence[T], bytes | None] = await self._read(self._sweep, after, count, shape, take)
         return found
 
     def _sweep(
@@ -174,9 +186,9 @@ class LocalStore:
         return taken, rows[-1][0] if len(rows) == count else None
 
     async def weigh(self) -> tuple[int, int]:
-        """How many pages there are, and how many bytes they have, sealed."""
-        rows = await self._pool.runQuery("SELECT count(*), coalesce(sum(length(sealed)), 0) FROM page")
-        return rows[0][0], rows[0][1]
+        """How many pages there are, and how many bytes they have, sealed. Raises CannotKeep."""
+        count, size = await self._read(_weigh)
+        return count, size
 
     async def dump(self) -> list[tuple[bytes, bytes]]:
         """All records but pages as they lie on disk, sealed: a file of keys carries no talk."""
@@ -233,6 +245,10 @@ def sealed_length(name: str, value: bytes) -> int:
 @cache
 def _record_of(shape: Any) -> Any:
     return tuple[str, str, shape]
+
+
+def _weigh(cursor: Any) -> Any:
+    return cursor.execute("SELECT count(*), coalesce(sum(length(sealed)), 0) FROM page").fetchone()
 
 
 def _write(

@@ -173,7 +173,15 @@ class StoreTests(SynchronousTestCase):
 
     def test_deleted_though_the_log_stays(self) -> None:
         """Where the write-ahead log cannot be cut, deleting pages works all the same."""
-        self.do(self.store.write([("page", "p 0", 1)]))
+
+        def no_pragma(action: int, *_: str | None) -> int:
+            return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA else sqlite3.SQLITE_OK
+
+        self.do(self.store.write([("page", "p 0", 1), ("page", "p 1", 1)]))
+        self.pool.connection.set_authorizer(no_pragma)
+        self.do(self.store.write([], [("page", "p 1")]))
+        self.assertEqual({"p 0": 1}, self.do(self.store.fetch("page", ["p 0", "p 1"])))
+        self.pool.connection.set_authorizer(None)
         with closing(sqlite3.connect(self.path)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM page").fetchall()
