@@ -123,6 +123,7 @@ class ChatCore:
         self._desk = Desk(self)
         self.exiting = False
         self.shown_identity: tuple[str, bytes] | None = None  # by the last /trust USER
+        self.listed_links: Sequence[str] = ()  # by the last /links
         self._unsaved: dict[Conversation, set[str]] = {}  # with the devices whose chains moved
         self._saving: Any = None
         self._said_down = False
@@ -283,6 +284,7 @@ class ChatCore:
         self.stranded = self.people = self.outbox = self.inbox = self.shown_identity = None
         self.notes = self.archive = None
         self.found = []
+        self.listed_links = ()
         self.conversations = Conversations()
         self._forget_account(account)
         if link is not None:

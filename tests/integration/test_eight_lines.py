@@ -145,7 +145,7 @@ class PipeTests(IntegrationTestCase):
         head = subprocess.run(["head", "-1"], stdin=reading, capture_output=True, timeout=PATIENCE, check=True)
         os.close(reading)
         self.assertEqual(0, client.wait(PATIENCE))
-        self.assertEqual(b"Start:\n", head.stdout)
+        self.assertEqual(b"To begin with:\n", head.stdout)
 
     def test_input_from_a_file(self) -> None:
         """Standard input may be a file without a last newline, or /dev/null."""
@@ -175,7 +175,7 @@ class PipeTests(IntegrationTestCase):
             done = self.script("alice", line, f"{typed}/help\n")
             self.assertEqual(status, done.returncode, (typed, done.stdout, done.stderr))
             self.assertIn(said, done.stderr)
-            self.assertNotIn("Start:", done.stdout, "it went on after the failure")
+            self.assertNotIn("To begin with:", done.stdout, "it went on after the failure")
             self.assertNotIn("Traceback", done.stderr)
 
     def test_keep_going(self) -> None:

@@ -10,21 +10,22 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.commands import (
     COMMANDS,
+    GROUPS,
     Misfit,
     Text,
     Typed,
     completions,
     find,
     has_secret,
-    help_lines,
     masked,
     parse,
     safe_for_history,
 )
-from securechat.client.slash import account, choose, rooms, start, talk, trust
+from securechat.client.helptext import FIRST, help_lines
+from securechat.client.slash import account, choose, links, rooms, start, talk, trust
 from securechat.client.slash import find as finding
 
-MODULES = (start, talk, finding, rooms, trust, choose, account)
+MODULES = (start, talk, finding, links, rooms, trust, choose, account)
 
 ROOMS = ["general", "games"]
 USERS = ["bob", "alice", "barbara"]
@@ -63,9 +64,19 @@ class TableTests(SynchronousTestCase):
 
     def test_every_group_is_shown(self) -> None:
         """Each stands under one of the headings of /help."""
-        lines = help_lines()
+        self.assertEqual(set(GROUPS.values()), {command.group for command in COMMANDS})
+        lines = help_lines("all")
         for command in COMMANDS:
             self.assertIn(f"{command.group}:", lines)
+
+    def test_examples(self) -> None:
+        """Each command that takes arguments has an example; each example is that command, and holds no password."""
+        for command in COMMANDS:
+            self.assertTrue(command.examples or not command.most, command.name)
+            for example in command.examples:
+                typed = parse(example)
+                assert isinstance(typed, Typed), example
+                self.assertEqual((command, False), (typed.command, has_secret(example)), example)
 
 
 class ParseTests(SynchronousTestCase):
@@ -231,8 +242,8 @@ class HelpTests(SynchronousTestCase):
     """Tests for /help."""
 
     def test_every_command_once(self) -> None:
-        """Each command has one line, with its usage and what it does."""
-        lines = help_lines()
+        """Each command has one line in all of it, with its usage and what it does."""
+        lines = help_lines("all")
         for command in COMMANDS:
             found = [line for line in lines if line.startswith(f"  /{command.name} ")]
             self.assertEqual(1, len(found), command.name)
@@ -240,9 +251,41 @@ class HelpTests(SynchronousTestCase):
 
     def test_fits_a_terminal(self) -> None:
         """No line of it, nor of any topic, is wider than 80 columns."""
-        for topic in ("", *(command.name for command in COMMANDS)):
+        for topic in ("", "all", *GROUPS, *(f"/{command.name}" for command in COMMANDS)):
             for line in help_lines(topic):
                 self.assertLessEqual(len(line), 80, line)
+
+    def test_alone(self) -> None:
+        """Alone it is no wall: a few commands to begin with, then the groups with the names of theirs."""
+        lines = help_lines()
+        self.assertLessEqual(len(lines), 20)
+        self.assertEqual([f"  /{name} " for name in FIRST], [line[: len(name) + 4] for line, name in
+                                                            zip(lines[1:], FIRST, strict=False)])  # fmt: skip
+        words = " ".join(lines).split()
+        for command in COMMANDS:
+            self.assertIn(f"/{command.name}", words)
+        for group in GROUPS:
+            self.assertEqual(1, sum(line.startswith(f"  {group} ") for line in lines), group)
+
+    def test_group(self) -> None:
+        """A group lists its commands and no other's."""
+        for word, heading in GROUPS.items():
+            lines = help_lines(word.upper())
+            self.assertEqual(f"{heading}:", lines[0])
+            self.assertEqual(
+                [command.name for command in COMMANDS if command.group == heading],
+                [line.split()[0].removeprefix("/") for line in lines[1:-1]],
+            )
+
+    def test_group_and_command_of_one_name(self) -> None:
+        """Without a slash it is the group, which says how to reach the command."""
+        self.assertEqual("/help NAME says more; /help /rooms is the command of that name.", help_lines("rooms")[-1])
+        self.assertEqual("/rooms", help_lines("/rooms")[0])
+        self.assertEqual("/help NAME says more.", help_lines("talk")[-1])
+
+    def test_example_is_shown(self) -> None:
+        """An example stands behind what a command does."""
+        self.assertIn("  as in: /history @bob", help_lines("history"))
 
     def test_topic(self) -> None:
         """A topic has usage, summary and aliases, whichever name is asked for, with or without a slash."""
@@ -316,6 +359,9 @@ class CompletionTests(SynchronousTestCase):
         self.assertCompleted("/backup c", 1, "code")
         self.assertCompleted("/trust bob ", 0, "yes")
         self.assertCompleted("/help jo", 2, "join")
+        self.assertCompleted("/help ro", 2, "rooms", "role")
+        self.assertCompleted("/help /ro", 3, "/role", "/rooms")
+        self.assertCompleted("/help all", 3, "all")
         self.assertCompleted("/create ops --", 2, "--private")
         self.assertCompleted("/role bob a", 1, "admin")
         self.assertCompleted("/policy ", 0, "join", "invite", "history")
@@ -327,6 +373,16 @@ class CompletionTests(SynchronousTestCase):
             self.assertCompleted(f"/{command} al", 2, "alice")
         self.assertCompleted("/kick bob as al", 2, "alice")
         self.assertCompleted("/invite bob ga", 2, "games")
+
+    def test_emoji(self) -> None:
+        """Short names of emoji where a text is typed, from two letters on."""
+        self.assertCompleted("done :tad", 4, ":tada:")
+        self.assertCompleted(":tad", 4, ":tada:")
+        self.assertCompleted("/pm bob :tad", 4, ":tada:")
+        self.assertCompleted("/join :tad", 4)
+        self.assertCompleted("/login alice :tad", 4)
+        self.assertCompleted("done :t", 2)
+        self.assertCompleted("done :)", 2)
 
     def test_never_for_a_password(self) -> None:
         """Where a password stands nothing is offered: a stray Tab must not print it or change it."""

@@ -129,6 +129,11 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
         ("/switch attic", Exit.NOT_THERE, "You are not in attic. Type /join attic first."),
         ("/switch ?", Exit.FIXABLE, "? cannot be the name of a room"),
     ],
+    "links": [("/links", Exit.FIXABLE, "No room is active. Type /switch ROOM first.")],
+    "open": [
+        ("/open", Exit.USAGE, "Usage: /open <number>"),
+        ("/open 1", Exit.FIXABLE, "No links are listed. Type /links first: /open takes their numbers."),
+    ],
     "rooms": [],
     "members": [
         ("/members", Exit.FIXABLE, "No room is active. Type /members ROOM, or /switch ROOM first."),
@@ -286,7 +291,7 @@ class TableTests(ChatCase):
             "/audit", "/members", "/members general", "/create x", "/accept x", "/continue x", "/continue @x",
             "/invite", "/invite x", "/kick x", "/ban x", "/unban x", "/mute x", "/unmute x", "/role x mod", "/topic",
             "/topic x", "/policy", "/policy join open", "/safety x", "/verify x", "/whois x", "/devices",
-            "/revoke abcdef", "/whatserverknows",
+            "/revoke abcdef", "/whatserverknows", "/links", "/open 1",
         ):  # fmt: skip
             self.assertEqual(Exit.LOGIN_REFUSED, client.exit(line), line)
             self.assertEqual(
@@ -393,13 +398,14 @@ class StartTests(ChatCase):
         self.assertEqual(Exit.OK, fresh.exit(f"/login bob {PASSWORD}"))
 
     def test_help(self) -> None:
-        """/help lists every command; with a name it explains one, with nonsense it names the nearest."""
+        """/help names every command; with a name it explains one, with nonsense it names the nearest."""
         client = self.client()
         text = "\n".join(client.type("/help"))
         for command in COMMANDS:
             self.assertIn(f"/{command.name}", text)
         self.assertIn("/pm <user> [message]", client.type("/help pm")[0])
         self.assertIn("/history @bob", "\n".join(client.type("/help /history")))
+        self.assertEqual("Talk:", client.type("/help talk")[0])
         self.assertIn("Did you mean", client.type("/help hstory")[0])
 
     def test_greeted(self) -> None:

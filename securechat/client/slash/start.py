@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from securechat.client import accounts, commands
+from securechat.client import accounts
 from securechat.client.accounts import KeysOutOfReach, OpenAccount
+from securechat.client.helptext import help_lines
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, secret, user_name
 from securechat.client.slash.rooms import do_join
@@ -108,7 +109,7 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
 
 async def do_help(core: ChatCore, topic: str = "") -> None:
     """Help, from the table."""
-    core.answer(*commands.help_lines(topic))
+    core.answer(*help_lines(topic))
 
 
 async def do_exit(core: ChatCore) -> None:

@@ -12,6 +12,7 @@ from prompt_toolkit.layout.utils import explode_text_fragments
 
 from securechat.client.commands import masked, safe_for_history
 from securechat.client.display import clean
+from securechat.client.emoji import label
 
 
 class History(InMemoryHistory):
@@ -54,4 +55,4 @@ class CommandCompleter(Completer):
         candidates = [clean(candidate) for candidate in found]
         end = " " if len(candidates) == 1 and not document.text_after_cursor else ""
         for candidate in candidates:
-            yield Completion(candidate + end, start_position=-count, display=candidate)
+            yield Completion(candidate + end, start_position=-count, display=label(candidate))
