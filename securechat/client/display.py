@@ -115,14 +115,14 @@ Pieces = list[tuple[str, str]]
 """Kinds and texts. A kind is for a colour: time, where, sender, own, mention, mark, event, error, or nothing."""
 
 
-def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
+def pieces(item: Item, *, tz: tzinfo | None = None, numbers: bool = False) -> tuple[Pieces, list[str]]:
     """An item's first words, cleaned, and its body as cleaned lines (at least one) to print behind them.
 
     A mark stands where a text of the sender's could imitate it. So marks may only ever warn, never vouch.
     """
     match item:
         case Message():
-            return _message(item, tz)
+            return _message(item, tz, numbers=numbers)
         case Changed(where):
             head, text = [*_where(where), ("event", "* ")], _change(item)
         case Membership(room, user, what):
@@ -140,9 +140,11 @@ def pieces(item: Item, *, tz: tzinfo | None = None) -> tuple[Pieces, list[str]]:
     return head, clean(text).split("\n")
 
 
-def _message(item: Message, tz: tzinfo | None) -> tuple[Pieces, list[str]]:
+def _message(item: Message, tz: tzinfo | None, *, numbers: bool) -> tuple[Pieces, list[str]]:
     """A message. What it answers stands in its author's brackets, where no text of theirs can be."""
     head = [*_time(item.at, tz)]
+    if numbers and item.seq:
+        head.append(("time", f"#{item.seq} "))
     quote = "" if item.quote is None else _quoted(item.quote)
     private = item.where.startswith("@")
     if private and item.own:
@@ -204,9 +206,9 @@ def _mark(mark: str) -> Iterator[tuple[str, str]]:
         yield "mark", f"[{clean(mark, name=True)}] "
 
 
-def rows(item: Item, *, tz: tzinfo | None = None) -> list[Pieces]:
+def rows(item: Item, *, tz: tzinfo | None = None, numbers: bool = False) -> list[Pieces]:
     """The same as whole lines, for a terminal: all of a message but its first are indented."""
-    head, body = pieces(item, tz=tz)
+    head, body = pieces(item, tz=tz, numbers=numbers)
     if isinstance(item, Answer):
         return [[("", line)] for line in body]
     if len(body) > MAX_ROWS:
@@ -214,7 +216,7 @@ def rows(item: Item, *, tz: tzinfo | None = None) -> list[Pieces]:
     return [[*head, ("", body[0])], *([("", INDENT + line)] for line in body[1:])]
 
 
-def render(item: Item, *, tz: tzinfo | None = None, multiline: bool = False) -> list[str]:
+def render(item: Item, *, tz: tzinfo | None = None, multiline: bool = False, numbers: bool = False) -> list[str]:
     """An item as lines without colour or line endings.
 
     Args:
@@ -222,8 +224,9 @@ def render(item: Item, *, tz: tzinfo | None = None, multiline: bool = False) -> 
         tz: for tests; the machine's own time zone otherwise.
         multiline: a body's line breaks are kept, for a terminal; else an item is one line and ``⏎`` stands
             for them. An `Answer` has as many lines as it came with.
+        numbers: the number of a message stands beside it, for /reply and others.
     """
     if multiline or isinstance(item, Answer):
-        return ["".join(text for _, text in row).rstrip(" ") for row in rows(item, tz=tz)]
-    head, body = pieces(item, tz=tz)
+        return ["".join(text for _, text in row).rstrip(" ") for row in rows(item, tz=tz, numbers=numbers)]
+    head, body = pieces(item, tz=tz, numbers=numbers)
     return ["".join(text for _, text in head) + NEWLINE.join(body)]

@@ -190,7 +190,7 @@ class PipeTests(IntegrationTestCase):
             f"/register alice {PASSWORD}",
             "/history nowhere",
             "/send hello",
-            "/pm bob",
+            "/pm",
             "/whoami",
         ]
         done = self.script("alice", daemon.line, "\n".join(typed), "--keep-going")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import structs
 from twisted.internet.defer import TimeoutError
 
+from securechat.client import emoji
 from securechat.client.conversations import NEWEST_GONE
 from securechat.client.outbox import watched
 from securechat.client.slash.common import Mistyped, account_of, meet, room_name, room_of, user_name
@@ -53,7 +54,7 @@ async def do_pm(core: ChatCore, name: str, text: str = "") -> Exit | None:
 async def do_me(core: ChatCore, text: str) -> Exit:
     """Says what one does."""
     account_of(core)
-    return await post(core, active_of(core), Action(text))
+    return await post(core, active_of(core), Action(emoji.replace(text)))
 
 
 async def do_code(core: ChatCore, text: str) -> Exit:
@@ -70,9 +71,9 @@ _FENCED: Final = re.compile(r"\A\s*```([A-Za-z0-9+#.-]{0,32})[ \t]*\n(.*?)\n?```
 
 
 def as_typed(text: str) -> Text | Code:
-    """A typed text as what it is: lines between ``` are code."""
+    """A typed text as what it is: lines between ``` are code; elsewhere ``:tada:`` is an emoji."""
     fenced = _FENCED.match(text)
-    return Code(fenced[2], fenced[1].lower()) if fenced else Text(text)
+    return Code(fenced[2], fenced[1].lower()) if fenced else Text(emoji.replace(text))
 
 
 def active_of(core: ChatCore) -> str:
@@ -126,13 +127,13 @@ async def post(core: ChatCore, where: str, body: Body) -> Exit:
 async def do_reply(core: ChatCore, *arguments: str) -> Exit:
     """Answers a message: the newest of others, or the one that is named."""
     conversation, target, text = _meant(core, arguments, own=False)
-    return await post(core, conversation.title, Text(text, target.kept.id))
+    return await post(core, conversation.title, Text(emoji.replace(text), target.kept.id))
 
 
 async def do_edit(core: ChatCore, *arguments: str) -> Exit:
     """Gives one's own newest message, or the one that is named, another text."""
     conversation, target, text = _meant(core, arguments, own=True)
-    return await post(core, conversation.title, Edit(target.kept.id, text))
+    return await post(core, conversation.title, Edit(target.kept.id, emoji.replace(text)))
 
 
 async def do_delete(core: ChatCore, *arguments: str) -> Exit:
@@ -146,11 +147,12 @@ async def do_delete(core: ChatCore, *arguments: str) -> Exit:
 
 async def do_react(core: ChatCore, *arguments: str) -> Exit:
     """Reacts to the newest message of others, or the one that is named; the same again takes it back."""
-    conversation, target, emoji = _meant(core, arguments, own=False)
-    if any(c.isspace() for c in emoji) or len(emoji) > _LONGEST_EMOJI:
+    conversation, target, typed = _meant(core, arguments, own=False)
+    reaction = emoji.replace(typed)
+    if any(c.isspace() for c in reaction) or len(reaction) > _LONGEST_EMOJI:
         raise Mistyped("A reaction is one emoji, or one short word: /react 👍")
-    off = core.user in target.reactions.get(emoji, [])
-    return await post(core, conversation.title, React(target.kept.id, emoji, off))
+    off = core.user in target.reactions.get(reaction, [])
+    return await post(core, conversation.title, React(target.kept.id, reaction, off))
 
 
 _LONGEST_EMOJI: Final = 32
