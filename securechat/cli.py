@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import provider
 
 from securechat import __version__
-from securechat.errors import Exit, SecureChatError
+from securechat.errors import Exit, SecureChatError, StartupError
 
 _EXAMPLES: Final = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   printf '/login alice PASSWORD\\n/join general\\n/send Hello\\n/exit\\n' | securechat --plain
   securechat admin invite                    a line that lets one friend in (on the server's machine)
   securechat admin --help                    what else a server's operator can do
+  securechat doctor                          what is wrong on this machine, and what to type next
   securechat demo                            a server and two clients, to look at
 
 exit status: 0 done; 1 what was typed cannot be done; 2 wrong usage; 3 network or server; 4 an identity changed or is
@@ -33,7 +34,7 @@ member; 130 interrupted. A script ends with its first command that fails.
 def _client_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="securechat",
-        usage="securechat [options] [LINE]\n       securechat demo | admin | version [--help]",
+        usage="securechat [options] [LINE]\n       securechat demo | doctor | admin | version [--help]",
         description="An end-to-end encrypted chat, in the terminal or in a pipe.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -108,12 +109,32 @@ def _demo(arguments: Sequence[str]) -> int:
     return demo.run()
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    """The client without a person: it types /doctor."""
+    parser = argparse.ArgumentParser(
+        prog="securechat doctor",
+        description="Looks at files, terminal, server and versions; /doctor, once logged in, sees more.",
+    )
+    parser.add_argument("line", nargs="?", metavar="LINE", help="a connect line, or HOST[:PORT]")
+    parser.add_argument("--data-dir", metavar="DIR", help="where your keys lie (also: SECURECHAT_DATA_DIR)")
+    options = parser.parse_args(arguments)
+    if sys.__stdin__ is None:
+        raise StartupError("Standard input is closed. Type the same with </dev/null behind it.")
+    reading, writing = os.pipe()
+    os.write(writing, b"/doctor\n")
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.close(reading)
+    places = [] if options.data_dir is None else ["--data-dir", options.data_dir]
+    return _run_client(["--plain", *places, *([] if options.line is None else [options.line])])
+
+
 def _version(arguments: Sequence[str]) -> int:
     print(f"SecureChat {__version__}")
     return Exit.OK
 
 
-_SUBCOMMANDS: Final = {"admin": _admin, "demo": _demo, "version": _version}
+_SUBCOMMANDS: Final = {"admin": _admin, "demo": _demo, "doctor": _doctor, "version": _version}
 
 
 def _printed(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

@@ -26,6 +26,11 @@ OTHER_TEXT: Final = "[ops] 1 message not shown: its text or key was exchanged (a
 WRONG: Final = "[ops] 1 message not shown: signature wrong (alice did not write that: the server or somebody else did)"
 
 
+def forked(author: str) -> str:
+    """What is said beside a message whose author was shown another history."""
+    return f"{FORK} (compare with {author} by another way; /audit checks all you have)"
+
+
 class EvilCase(ChatCase):
     """Tests of clients whose server is genuine until a test says how it lies.
 

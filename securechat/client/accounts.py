@@ -607,6 +607,24 @@ async def _catch_up_keys(
         adopt_keys(account, replace(account.keys, rsa_keys=opened.rsa_keys))
 
 
+async def fetch_keys(shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, password: str) -> int:
+    """Takes the RSA keys of the backup into the keystore; how many were not there.
+
+    Raises:
+        WrongPassword: the keystore does not open with it.
+        WrongSecret, InvalidKey, Refused, LinkLost: the backup is not to be had. Nothing is changed.
+    """
+    _, _, stretched = await _open_keystore(shop, account.keystore, password)
+    opened, *_ = await fetch_backup(shop, protocol, account.profile, stretched)
+    check_restored(opened, account.own)
+    here, brought = account.keys.by_kid(), replace(account.keys, rsa_keys=opened.rsa_keys).by_kid()
+    gained = brought.keys() - here.keys()
+    if gained:
+        rest = (key for kid, key in here.items() if kid not in brought)
+        adopt_keys(account, replace(account.keys, rsa_keys=(*opened.rsa_keys, *rest)))
+    return len(gained)
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 

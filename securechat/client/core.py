@@ -21,11 +21,13 @@ from securechat.client.accounts import KeyForge, OpenAccount, Stranded, Workshop
 from securechat.client.archive import Archive
 from securechat.client.attention import Attention
 from securechat.client.catchup import CatchUp
+from securechat.client.checkup import Signs
 from securechat.client.company import Company
 from securechat.client.connection import ChangedServer, ServerLink
 from securechat.client.conversations import Conversation, Conversations
 from securechat.client.desk import Desk
 from securechat.client.drafts import Drafts
+from securechat.client.healing import Healing
 from securechat.client.inbox import Inbox, OwnMessage
 from securechat.client.lobby import Lobby
 from securechat.client.notes import Notes
@@ -44,6 +46,7 @@ from securechat.client.view import Answer, Failure, Item, Notice, Status, View
 from securechat.crypto.envelope import Examined
 from securechat.crypto.identity import private_conversation
 from securechat.crypto.primitives import b64
+from securechat.crypto.reading import Found
 from securechat.crypto.roomlog import SignedEvent
 from securechat.crypto.trust import Pin, PinStore, TrustState, identity_hash
 from securechat.errors import (
@@ -119,6 +122,8 @@ class ChatCore:
         self.notes: Notes | None = None
         self.archive: Archive | None = None
         self.found: list[tuple[str, int]] = []  # what the last /search listed: conversation and number
+        self.healing = Healing(self)
+        self.signs = Signs()
         self._post = Post(self)
         self._desk = Desk(self)
         self.exiting = False
@@ -128,7 +133,7 @@ class ChatCore:
         self._saving: Any = None
         self._said_down = False
         self._work = ""
-        self._retry_at = 0.0
+        self.retry_at = 0.0
         self.changed_server: ChangedServer | None = None
 
     def start(self) -> None:
@@ -172,7 +177,7 @@ class ChatCore:
         waiting = 0 if self.outbox is None else len(self.outbox.pending())
         active, rooms = self.conversations.active, self.attention.states()
         typing = self.company.who(active)
-        self.view.status(Status(self.user, active, link, waiting, self._work, self._retry_at, rooms, typing))
+        self.view.status(Status(self.user, active, link, waiting, self._work, self.retry_at, rooms, typing))
 
     def status_changed(self) -> None:
         """The active room or the number of waiting messages may be another."""
@@ -286,6 +291,7 @@ class ChatCore:
         self.found = []
         self.listed_links = ()
         self.conversations = Conversations()
+        self.healing = Healing(self)
         self._forget_account(account)
         if link is not None:
             await link.stop()
@@ -339,6 +345,7 @@ class ChatCore:
             self.link = None
             self._tell_status()
             raise
+        self.signs.up(self.clock())
         self._tell_status()
         return protocol
 
@@ -378,6 +385,7 @@ class ChatCore:
 
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """The connection is back: resume, sync, resend."""
+        self.signs.up(self.clock())
         if self.account is not None:
             self.own_task(self._come_back(self.account, protocol), "coming back")
         self._tell_status()
@@ -389,6 +397,7 @@ class ChatCore:
             self.people.meet_self(own, fresh=False)
             account.own = own
             await self.catchup.run()
+            self.healing.given_again()
         except LinkLost:
             return  # the link tries again
         except CannotKeep as error:
@@ -414,6 +423,8 @@ class ChatCore:
         if self.lobby.holds(event):
             return
         if isinstance(event, m.StoredMessage):
+            if self.synced:  # what was missed is older
+                self.signs.heard(event.ts, self.now_ms())
             if self.inbox is not None:
                 self.inbox.put(event)
         elif isinstance(event, m.RoomEvent):
@@ -454,6 +465,7 @@ class ChatCore:
         if self.link is None:
             return  # by our own doing
         self.catchup.end()
+        self.signs.down(self.clock(), why)
         if self.account is None:
             # Nobody is logged in, so nobody needs it: the next /login makes another.
             self.own_task(self.leave_account(), "leaving")
@@ -469,7 +481,7 @@ class ChatCore:
         elif not self._said_down:
             self._said_down = True
             self.notice(f"The connection is lost: {why.removesuffix('.')}. It is tried again; what you type is kept.")
-        self._retry_at = self.clock() + wait if wait else 0.0
+        self.retry_at = self.clock() + wait if wait else 0.0
         self._tell_status("offline" if wait else "connecting")
 
     # --- account ----------------------------------------------------------------------------------------------------
@@ -489,6 +501,9 @@ class ChatCore:
         try:
             await self._take_up(account)
             await self.catchup.run()
+            self.healing.keys_came()
+            self.healing.updated()
+            self.healing.given_again()
         except (Refused, InvalidKey, CannotKeep):
             await self.leave_account()
             raise
@@ -520,7 +535,10 @@ class ChatCore:
             run=self.run,
             say=self._say_of_people,
             now_ms=self.now_ms,
+            met=lambda user: self.healing.met(user),
         )
+        self.healing = Healing(self)
+        self.healing.load(records.get("lack", {}))
         self._desk = Desk(self)
         self.book = RoomBook(account.profile.srv, self, self.run)
         turns, waiting = await self._of_this_device(account)
@@ -570,12 +588,13 @@ class ChatCore:
         """The owner's word about somebody's identity, for the backup."""
         await self.keep([("accepted", user, b64(ik))], [])
 
-    def took_keys(self) -> None:
-        """The account has a newer RSA key, made here."""
-        if self.people is not None and self.account is not None:
+    def took_keys(self, *, made_here: bool = True) -> None:
+        """The account has another RSA key: a newer one made here, or those of its backup."""
+        if made_here and self.people is not None and self.account is not None:
             self.people.meet_self(self.account.own, fresh=True)
         if self.inbox is not None and self.account is not None:
             self.inbox.use(self.account.keys.by_kid())
+            self.healing.keys_came()
 
     def progress(self, done: int, total: int) -> None:
         """How far a long job is."""
@@ -604,10 +623,12 @@ class ChatCore:
     def room_event(self, conversation: Conversation, signed: SignedEvent) -> None:
         """See `lobby.Lobby.room_event`."""
         self.lobby.room_event(conversation, signed)
+        self.healing.log_grew(conversation)
 
     def log_fetched(self, conversation: Conversation) -> None:
         """See `lobby.Lobby.log_fetched`."""
         self.lobby.log_fetched(conversation)
+        self.healing.log_grew(conversation)
 
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """See `lobby.Lobby.alarm`."""
@@ -644,6 +665,8 @@ class ChatCore:
         """A message is stored: it is shown in its place among the others."""
         peer = entry.where[1:] if entry.where.startswith("@") else None
         sealed, account = entry.sealed, self.account
+        if not reply.dup:
+            self.signs.heard(reply.ts, self.now_ms())
         if self.inbox is not None and sealed is not None and account is not None:
             # Where it went is what was signed, whatever the server says it stored.
             conversation = self.conversations.labelled(entry.where)
@@ -730,6 +753,7 @@ class ChatCore:
         for conversation, devices in unsaved.items():
             puts.append(("conv", conversation.id, conversation.record()))
             puts += self.book.unsaved(conversation)
+            puts += self.healing.unsaved(conversation)
             chains = conversation.reader.chains
             puts += [("chain", f"{conversation.id} {dev}", chains[dev].to_fields()) for dev in devices & chains.keys()]
         try:
@@ -738,6 +762,7 @@ class ChatCore:
         except CannotKeep:
             for conversation, devices in unsaved.items():
                 self._unsaved.setdefault(conversation, set()).update(devices)
+                self.healing.unkept(conversation)
             raise
         for conversation, count in counts.items():
             self.book.saved(conversation, count)
@@ -776,11 +801,21 @@ class ChatCore:
 
     def took(self, conversation: Conversation, taken: Taken) -> bool:
         """See `attention.Attention.took`."""
+        self.healing.took(conversation, [taken])
         return self.attention.took(conversation, taken)
 
     def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
         """Messages of a history were taken in: they are kept."""
+        self.healing.took(conversation, taken)
         self.attention.keep(conversation, taken)
+
+    def hid(self, conversation: Conversation, examined: Examined, found: Found) -> None:
+        """See `healing.Healing.hid`."""
+        self.healing.hid(conversation, examined, found)
+
+    def not_given(self, conversation: Conversation, first: int, count: int) -> None:
+        """See `healing.Healing.not_given`."""
+        self.healing.not_given(conversation, first, count)
 
     async def missing(self, room: str, after: int, before: int) -> Sequence[m.StoredMessage]:
         """Messages between two places."""
@@ -790,9 +825,11 @@ class ChatCore:
         """See `desk.Desk.prepare`."""
         await self._desk.prepare(conversation, messages)
 
-    async def prepare_audiences(self, conversation: Conversation, examined: Sequence[Examined]) -> None:
+    async def prepare_audiences(
+        self, conversation: Conversation, examined: Sequence[Examined], *, anew: bool = False
+    ) -> None:
         """See `desk.Desk.audiences`."""
-        await self._desk.audiences(conversation, examined)
+        await self._desk.audiences(conversation, examined, anew=anew)
 
     # --- people -----------------------------------------------------------------------------------------------------
 

@@ -59,8 +59,12 @@ class Desk:
                 return {account.user: account.own.ik, peer: ik}
         return {}
 
-    async def audiences(self, conversation: Conversation, examined: Sequence[Examined]) -> None:
-        """Whom messages were sealed for, those people's keys, and the authors' newer lists. Raises LinkLost."""
+    async def audiences(self, conversation: Conversation, examined: Sequence[Examined], *, anew: bool = False) -> None:
+        """Whom messages were sealed for, those people's keys, and the authors' newer lists. Raises LinkLost.
+
+        Args:
+            anew: also where that was found out before.
+        """
         people = self._core.people
         if people is None:
             return
@@ -69,10 +73,10 @@ class Desk:
             await self._core.fetch_anew({h.author for h in headers if h.dl[0] > people.newest_list(h.author)[0]})
         audiences = conversation.audiences
         for header in headers:
-            if header.rcp in audiences:
+            if header.rcp in audiences and not anew:
                 audiences[header.rcp] = audiences.pop(header.rcp)  # what is needed now goes last
             else:
-                named = await self._audience(conversation, header)
+                named = await self._audience(conversation, header) or audiences.pop(header.rcp, None)
                 if len(audiences) >= _AUDIENCES:
                     audiences.pop(next(iter(audiences)))
                 audiences[header.rcp] = named

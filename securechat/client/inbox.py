@@ -24,7 +24,7 @@ from securechat.client.timeline import Kept, Taken
 from securechat.client.view import Item, Unshown
 from securechat.crypto.envelope import Delivered, Examined, bind_of, examine
 from securechat.crypto.identity import Device
-from securechat.crypto.reading import ConversationReader, Verdict
+from securechat.crypto.reading import ConversationReader, Found, Verdict
 from securechat.errors import Refused
 from securechat.wire import messages as m
 
@@ -80,6 +80,12 @@ class Host(Protocol):
     def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
         """Messages of a history were taken in: they are kept."""
 
+    def hid(self, conversation: Conversation, examined: Examined, found: Found) -> None:
+        """A message that has just come is not shown."""
+
+    def not_given(self, conversation: Conversation, first: int, count: int) -> None:
+        """The server did not give so many messages, from number `first` on."""
+
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """Sending there waits for a word."""
 
@@ -93,7 +99,7 @@ class Host(Protocol):
         """Fetches whom messages were sealed for, and those people's keys. Raises LinkLost."""
 
 
-Job = m.StoredMessage | OwnMessage | Callable[[], None]
+Job = m.StoredMessage | OwnMessage | Callable[[], Awaitable[None] | None]
 
 
 class Inbox:
@@ -121,7 +127,7 @@ class Inbox:
         self._keys = keys
 
     def put(self, job: Job) -> None:
-        """Queues something to show, or a call to make once all before it was shown."""
+        """Queues something to show, or a call to make once all before it was shown; what it awaits holds all behind."""
         self._queue.append(job)
         self._start()
 
@@ -174,7 +180,9 @@ class Inbox:
                         await self._show_own(job)
                     else:
                         self._say(None)
-                        job()
+                        working = job()
+                        if working is not None:
+                            await working
             except LinkLost:
                 judging = False
             finally:
@@ -249,9 +257,12 @@ class Inbox:
         for found in verdict.alarms:
             self._host.alarm(conversation, found.text)
         self._host.shown(conversation, message.device)
-        self._tell_of(conversation, self._kept(examined, verdict))
+        if verdict.hidden is not None:
+            self._host.hid(conversation, examined, verdict.hidden)
+        self._tell_of(conversation, self.kept(examined, verdict))
 
-    def _kept(self, examined: Examined, verdict: Verdict) -> Kept:
+    def kept(self, examined: Examined, verdict: Verdict) -> Kept:
+        """A judged message as it is kept."""
         host, message = self._host, examined.message
         author = host.author_hash(message.sender, message.device)
         return kept_of(examined, verdict, host.user, author, host.mark_of(message.sender))
@@ -293,6 +304,7 @@ class Inbox:
         if count > 0:
             self._say(Unshown(conversation.title, count, not_shown("the server did not give them")))
             transcript = conversation.reader.transcript
+            self._host.not_given(conversation, transcript.seq + 1, count)
             conversation.restart(transcript.seq + count, transcript.th)
 
     async def _show_own(self, own: OwnMessage) -> None:
@@ -352,7 +364,7 @@ class Inbox:
             known = conversation.reader.transcript.at(seq)
             forked = forked or (known is not None and known != reader.transcript.th)
             judged(each, verdict)
-            taken.append(conversation.timeline.take(self._kept(each, verdict)))
+            taken.append(conversation.timeline.take(self.kept(each, verdict)))
         if forked:
             self._host.alarm(conversation, "the history the server gives now is not the one you saw before")
         self._host.read_back(conversation, taken)

@@ -333,6 +333,7 @@ class Lobby:
         self._core.shown(conversation)
         if self._core.outbox is not None:
             self._core.outbox.go_on(conversation.title, conversation.readers_known())
+        self._core.healing.given_again(conversation)
 
     async def look_again(self, conversation: Conversation) -> None:
         """A log that did not check out: the server may give a better one now. What was verified of it stays."""

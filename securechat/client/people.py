@@ -28,6 +28,7 @@ class People:
         run: calls a function in a thread.
         say: shows a notice.
         now_ms: milliseconds since 1970.
+        met: told of each user of whom a device is known that was not.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class People:
         run: Callable[..., Awaitable[Any]],
         say: Say,
         now_ms: Callable[[], int],
+        met: Callable[[str], None] = lambda user: None,
     ) -> None:
         self._srv = srv
         self.pins = pins
@@ -46,6 +48,7 @@ class People:
         self._run = run
         self._say = say
         self._now_ms = now_ms
+        self._met = met
         self._keys: dict[str, AccountKeys] = {}
         self._devices: dict[tuple[str, str], Device] = {}
         self._told_lacking: set[str] = set()
@@ -144,12 +147,18 @@ class People:
 
     def _put(self, keys: AccountKeys) -> None:
         self._keys[keys.user] = keys
+        new = any((keys.user, dev) not in self._devices for dev in keys.known)
         for dev, device in keys.known.items():
             self._devices[keys.user, dev] = device
+        if new:
+            self._met(keys.user)
 
     def add_device(self, device: Device) -> None:
         """A device whose certificate was verified; it says nothing about whose identity that is."""
+        new = (device.user, device.dev) not in self._devices
         self._devices[device.user, device.dev] = device
+        if new:
+            self._met(device.user)
 
     def sight(self, seen: Sighting) -> None:
         """A room log names an identity. Raises InvalidKey where it does not fit what is known.

@@ -31,7 +31,8 @@ def kept_of(examined: Examined, verdict: Verdict, user: str, author: str, mark: 
     message = examined.message
     hidden = verdict.hidden
     own = message.sender == user
-    marks = "; ".join([*filter(None, [mark]), *(_said_of_own(f) if own else _said(f) for f in verdict.flags)])
+    said = [_said_of_own(found, user) if own else _said(found, user) for found in verdict.flags]
+    marks = "; ".join([*filter(None, [mark]), *said])
     return Kept(
         message.seq, message.ts, message.sender,
         author if hidden is None else "",
@@ -39,7 +40,7 @@ def kept_of(examined: Examined, verdict: Verdict, user: str, author: str, mark: 
         examined.text if hidden is None else "",
         marks,
         "" if hidden is None else hidden.finding.name,
-        "" if hidden is None else _why(hidden, changed=bool(mark)),
+        "" if hidden is None else _why(hidden, user, changed=bool(mark)),
     )  # fmt: skip
 
 
@@ -148,24 +149,25 @@ def fold(items: Iterable[Item]) -> list[Item]:
     return folded
 
 
-def _said(found: Found) -> str:
-    return f"{found.text} ({found.cure})" if found.cure else found.text
+def _said(found: Found, user: str) -> str:
+    cure = found.cure_for(user)
+    return f"{found.text} ({cure})" if cure else found.text
 
 
-def _said_of_own(found: Found) -> str:
+def _said_of_own(found: Found, user: str) -> str:
     """What is said to the author of a message, who can ask nobody else for those that are missing before it."""
     if found.finding is not Finding.MISSING:
-        return _said(found)
+        return _said(found, user)
     messages, them = ("1 message of yours is", "it") if found.n == 1 else (f"{found.n} messages of yours are", "them")
     return f"before this, {messages} not in the history the server gives (send {them} again if that matters)"
 
 
-def _why(found: Found, *, changed: bool) -> str:
+def _why(found: Found, user: str, *, changed: bool) -> str:
     if found.finding is Finding.IDENTITY_CHANGED and not changed:  # it is settled which identity counts
         return not_shown(f"signed by another identity of {found.who} than the one you know")
     if found.finding is Finding.BEFORE_JOIN:
         return f"message{{s}} {found.text}"
-    return not_shown(_said(found))
+    return not_shown(_said(found, user))
 
 
 def searched(body: str) -> str:

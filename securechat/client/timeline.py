@@ -237,6 +237,9 @@ class Timeline:
         return known
 
     def _change(self, kept: Kept, change: Change, *, new: bool) -> Taken:
+        standing = self.by_seq(kept.seq)
+        if standing is not None and standing.kept.hidden and standing.kept.id == kept.id:
+            self._entries.remove(standing)  # what could not be read until now is a change of another message
         target = change.to if isinstance(change, React) else change.of
         entry = self._by_id.get(target)
         if entry is None:

@@ -61,6 +61,11 @@ class Found:
         """What to do."""
         return self.finding.value.cure.format(who=self.who, n=self.n)
 
+    def cure_for(self, user: str) -> str:
+        """What that user is to do: nobody is told to ask themselves."""
+        own = self.finding.value.own if self.who == user else ""
+        return own or self.cure
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -127,6 +132,21 @@ class ConversationReader:
             self._note(message.device, header.mid, header.ctr)
         return verdict
 
+    def again(self, examined: Examined, trust: Trust, audience: Audience, *, counted: bool) -> Verdict:
+        """Judges a message anew that was hidden when its turn came: every check but for its place, which it has.
+
+        The caller has seen to it that it is the very message that was given for that place.
+
+        Args:
+            counted: whether its author's chain has it already; else it counts there now, if it is genuine.
+        """
+        verdict = self._judge(examined, trust, audience, in_chain=counted)
+        header = examined.header
+        if header is not None and not counted and self._genuine(verdict):
+            self._count(examined.message.device, header.ctr, examined.message.id)
+            self._note(examined.message.device, header.mid, header.ctr)
+        return verdict
+
     def own(self, seq: int, events: int, dev: str, ctr: int, message_id: str) -> None:
         """Takes in a message of this very device, as the server acknowledged it."""
         self.transcript.advance(seq, self.link_at(events) or "", message_id)
@@ -153,9 +173,9 @@ class ConversationReader:
     @staticmethod
     def _genuine(verdict: Verdict) -> bool:
         """Whether a message counts in its author's chain: also one that was sealed without this reader."""
-        return verdict.hidden is None or verdict.hidden.finding in _COUNTS
+        return verdict.hidden is None or verdict.hidden.finding in COUNTS
 
-    def _judge(self, examined: Examined, trust: Trust, audience: Audience) -> Verdict:
+    def _judge(self, examined: Examined, trust: Trust, audience: Audience, *, in_chain: bool = False) -> Verdict:
         message, header = examined.message, examined.header
         if header is None:
             return _hidden(examined.fault or Finding.MALFORMED, message.sender)
@@ -165,7 +185,7 @@ class ConversationReader:
         if hidden is not None:
             return Verdict(hidden)
         chain = self.chains.get(message.device)
-        if chain is not None:
+        if chain is not None and not in_chain:
             link = chain.judge(header.ctr, header.prev, message.id)
             if link.finding is Finding.REPLAYED:
                 return _hidden(Finding.REPLAYED, message.sender)
@@ -267,7 +287,8 @@ class ConversationReader:
         return kid in kids if kids is not None else trust.identity(user) != ik
 
 
-_COUNTS: Final = frozenset({Finding.BEFORE_JOIN, Finding.NOT_FOR_YOU, Finding.OTHER_KEY, Finding.NEWER})
+COUNTS: Final = frozenset({Finding.BEFORE_JOIN, Finding.NOT_FOR_YOU, Finding.OTHER_KEY, Finding.NEWER})
+"""Findings for which a text is hidden though its message is genuine: its author's chain goes on with it."""
 
 
 def _hidden(finding: Finding, who: str) -> Verdict:

@@ -864,7 +864,7 @@ class ChangedTests(TalkCase):
         self.assertEqual(
             [
                 "[general] * bob joined",
-                "[general] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)",
+                "[general] 1 message not shown: bob's identity changed (/verify bob compares the new one)",
             ],
             self.alice.view.take(),
         )

@@ -19,6 +19,8 @@ from securechat.client.telling import fold
 from securechat.client.timeline import Taken
 from securechat.client.view import Answer, Item, Message, Unshown
 from securechat.crypto.envelope import Examined, message_id, parse_header
+from securechat.crypto.findings import Finding
+from securechat.crypto.reading import Found
 from securechat.crypto.roomlog import Join
 from securechat.crypto.transcript import next_th
 from securechat.errors import NOT_MEMBER, Refused
@@ -91,6 +93,8 @@ class Host:
         self.asked: list[tuple[str, int, int]] = []
         self.happened: list[str] = []
         self.taken: list[Taken] = []
+        self.hidden: list[Finding] = []
+        self.lacking: list[tuple[int, int]] = []
         self.ignored: set[str] = set()
 
     def conversation_of(self, message: m.StoredMessage) -> Conversation | None:
@@ -127,6 +131,14 @@ class Host:
     def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
         """As Host's."""
         self.taken += taken
+
+    def hid(self, conversation: Conversation, examined: Examined, found: Found) -> None:
+        """As Host's."""
+        self.hidden.append(found.finding)
+
+    def not_given(self, conversation: Conversation, first: int, count: int) -> None:
+        """As Host's."""
+        self.lacking.append((first, count))
 
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """As Host's."""
@@ -489,7 +501,7 @@ class JudgeTests(InboxCase):
         self.put(self.said("two"))
         self.assertEqual(
             [
-                "[general] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)",
+                "[general] 1 message not shown: bob's identity changed (/verify bob compares the new one)",
                 "[general] 1 message not shown: signed by another identity of bob than the one you know",
             ],
             self.host.lines,

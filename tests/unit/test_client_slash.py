@@ -234,7 +234,8 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     ],
     "backup": [
         ("/backup", Exit.USAGE, "Usage: /backup code"),
-        ("/backup now", Exit.FIXABLE, "Usage: /backup code"),
+        ("/backup now", Exit.FIXABLE, "Usage: /backup code, or /backup fetch"),
+        ("/backup fetch", Exit.FIXABLE, "No password was given."),
         ("/backup code", Exit.FIXABLE, "No password was given."),
     ],
     "keys": [
@@ -243,6 +244,8 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
         ("/keys import file", Exit.FIXABLE, "You are logged in as alice. Type /logout first."),
         ("/keys export file", Exit.FIXABLE, "No password was given."),
     ],
+    "status": [],
+    "doctor": [],
     "reset-identity": [("/reset-identity", Exit.FIXABLE, "No password was given.")],
 }
 

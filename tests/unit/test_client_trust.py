@@ -375,7 +375,7 @@ class RevokeTests(TrustCase):
         self.assertEqual(
             [
                 f"Device {self.piece} is revoked, and its sessions are ended. Your account has a new key from now on.",
-                "Your other devices get it at their next /login with the password.",
+                "Your other devices get it with /backup fetch, or at their next /login.",
             ],
             self.alice.type(f"/revoke {self.piece} {PASSWORD}"),
         )

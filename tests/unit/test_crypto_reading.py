@@ -40,7 +40,13 @@ dave, mallory = Person("dave"), Person("mallory")
 new_alice = Person("alice", 0, generation=2)
 EVERYBODY: Final = (alice, bob, carol, dave, mallory)
 AGAIN: Final = "you have it already, or it is older than all you were given"
+CLOCK: Final = "/doctor looks at this machine's clock"
 COUNTS: Final = {Finding.BEFORE_JOIN, Finding.NOT_FOR_YOU, Finding.OTHER_KEY, Finding.NEWER}  # genuine, if unread
+
+
+def fork(author: str) -> str:
+    """What to do where an author was shown another history."""
+    return f"compare with {author} by another way; /audit checks all you have"
 
 
 class ReadingCase(SynchronousTestCase):
@@ -269,7 +275,8 @@ class HiddenTests(ReadingCase):
         self.talk = Conversation(room.log, new_alice, bob)
         self.reader = reader_of(bob, self.talk)
         self.trust = Acquaintances([alice.keys(), bob.keys()], [new_alice.vouched()])
-        text, cure = "alice's identity changed", "compare with /safety alice, then /trust alice"
+        text = "alice's identity changed"
+        cure = "/verify alice compares the new one"
         posted = self.talk.say(new_alice, "x")
         self.hidden(Finding.IDENTITY_CHANGED, self.see(posted), text, cure)
         self.trust.meet(new_alice.keys())
@@ -376,7 +383,7 @@ class HiddenTests(ReadingCase):
         """A message for a key that this device does not have."""
         verdict = self.see(self.talk.say(alice, "x"), kid=carol.kid)
         text = "sealed for a key this device does not have"
-        self.hidden(Finding.OTHER_KEY, verdict, text, "/logout and /login fetch newer keys from your backup")
+        self.hidden(Finding.OTHER_KEY, verdict, text, "/backup fetch brings newer keys from your backup")
 
     def test_damaged(self) -> None:
         """A wrapped key that does not open."""
@@ -505,7 +512,9 @@ class FlagTests(ReadingCase):
         following = self.see(self.talk.say(alice, "next"))
         self.assertEqual([Finding.OTHER_PREVIOUS, Finding.FORK], [found.finding for found in following.flags])
         answer = self.see(self.talk.say(carol, "answer"))
-        self.flagged(Finding.FORK, answer, "its author was shown another history of this conversation", "", alarm=True)
+        self.flagged(
+            Finding.FORK, answer, "its author was shown another history of this conversation", fork("carol"), alarm=True
+        )
 
     def test_other_previous(self) -> None:
         """A message that names another before it than the reader was given."""
@@ -518,9 +527,9 @@ class FlagTests(ReadingCase):
         """A message signed long before or after the server says it came."""
         posted = self.talk.say(alice, "x", at=NOW)
         verdict = self.see(posted, ts=NOW + DELAY + 1)
-        self.flagged(Finding.DELAYED, verdict, "signed at another time: 10 minutes apart", "")
+        self.flagged(Finding.DELAYED, verdict, "signed at another time: 10 minutes apart", CLOCK)
         verdict = self.see(self.talk.say(alice, "x", at=NOW), ts=NOW - 3 * DELAY)
-        self.flagged(Finding.DELAYED, verdict, "signed at another time: 30 minutes apart", "")
+        self.flagged(Finding.DELAYED, verdict, "signed at another time: 30 minutes apart", CLOCK)
 
     def test_revoked_since(self) -> None:
         """A device that its owner has revoked since."""
@@ -550,7 +559,7 @@ class FlagTests(ReadingCase):
         text, digest = "refers to a newer device list of alice than the server gives", alice.keys().digest
         for dl in ((2, "0" * 64), (1, "0" * 64), (2**53 - 1, digest)):
             verdict = self.see(self.talk.say(alice, "x", dl=dl))
-            self.flagged(Finding.NEWER_LIST, verdict, text, "", alarm=True)
+            self.flagged(Finding.NEWER_LIST, verdict, text, "/whois alice asks for it again", alarm=True)
 
     def test_ghost(self) -> None:
         """A reader who is no member, named; several of them in order."""
@@ -597,7 +606,8 @@ class FlagTests(ReadingCase):
         posted = self.talk.say(alice, "x")
         self.talk.audiences.clear()
         text = "the server does not say whom it was sealed for"
-        self.flagged(Finding.AUDIENCE_UNKNOWN, self.see(posted), text, "", alarm=True)
+        cure = "ask alice by another way whom it went to"
+        self.flagged(Finding.AUDIENCE_UNKNOWN, self.see(posted), text, cure, alarm=True)
 
     def test_kick_hidden(self) -> None:
         """A message that went to somebody who had been put out before its place."""
@@ -608,7 +618,7 @@ class FlagTests(ReadingCase):
             self.room.do(kind, alice, mallory)
             verdict = self.see(self.talk.store(alice, "x", sealed))
             text = "went to mallory too: the server hid from its author that they were put out"
-            self.flagged(Finding.KICK_HIDDEN, verdict, text, "", alarm=True)
+            self.flagged(Finding.KICK_HIDDEN, verdict, text, "tell its author by another way", alarm=True)
 
     def test_kick_and_back(self) -> None:
         """Whoever was put out and is back by then was put out all the same."""
@@ -623,7 +633,8 @@ class FlagTests(ReadingCase):
         """A head that the reader's log does not have, or not before the message."""
         text = "refers to members the server does not show you"
         verdict = self.see(self.talk.say(alice, "x", head="0" * 64))
-        self.flagged(Finding.UNKNOWN_HEAD, verdict, text, "", alarm=True)
+        cure = "compare /members with alice by another way"
+        self.flagged(Finding.UNKNOWN_HEAD, verdict, text, cure, alarm=True)
         sooner = self.talk.events
         self.room.do(Join, dave)
         verdict = self.see(self.talk.say(alice, "x"), events=sooner)
@@ -640,7 +651,7 @@ class FlagTests(ReadingCase):
         text = "its author was shown another history of this conversation"
         self.see(self.talk.say(alice, "x"))
         verdict = self.see(self.talk.say(alice, "y", th=(1, "0" * 64)))
-        self.flagged(Finding.FORK, verdict, text, "", alarm=True)
+        self.flagged(Finding.FORK, verdict, text, fork("alice"), alarm=True)
         for ahead in (3, 4, 2**53 - 1):
             verdict = self.see(self.talk.say(carol, "z", th=(ahead, "0" * 64)), seq=3)
             self.assertIn(Found(Finding.FORK, "carol"), verdict.flags)

@@ -20,7 +20,7 @@ from securechat.errors import BAD_FIELD, Exit
 from securechat.storage.queries import messages as storing
 from tests.doubles import wrapped
 from tests.evil import LENIENT, Said, as_packet, wire_package
-from tests.evil_case import AGAIN, FORK, OTHER_TEXT, WRONG, MessageCase, changed, package_of
+from tests.evil_case import AGAIN, FORK, OTHER_TEXT, WRONG, MessageCase, changed, forked, package_of
 
 
 class ForgeryTests(MessageCase):
@@ -100,7 +100,9 @@ class ForgeryTests(MessageCase):
         """A message that is held back for an hour says so: its author signed the time."""
         self.evil.change_messages("bob", lambda said: {**said, "ts": said["ts"] + 3_600_000})
         self.alice.type("one")
-        self.assertRead("[ops] <alice> [signed at another time: 60 minutes apart] one")
+        self.assertRead(
+            "[ops] <alice> [signed at another time: 60 minutes apart (/doctor looks at this machine's clock)] one"
+        )
 
 
 class DowngradeTests(MessageCase):
@@ -241,7 +243,7 @@ class ReplayTests(MessageCase):
         self.bob.view.take()
         self.carol.type("hello")
         self.carol.type("anybody?")
-        self.assertRead("[ops] <carol> hello", f"[ops] <carol> [{FORK}] anybody?")
+        self.assertRead("[ops] <carol> hello", f"[ops] <carol> [{forked('carol')}] anybody?")
         self.assertStopped(self.bob)
 
 
@@ -266,7 +268,7 @@ class ReorderTests(MessageCase):
         self.evil.swap_next("bob", "ops")
         self.alice.type("shall we attack?")
         self.carol.type("no")
-        self.assertRead(f"[ops] <carol> [{FORK}] no", "[ops] <alice> shall we attack?")
+        self.assertRead(f"[ops] <carol> [{forked('carol')}] no", "[ops] <alice> shall we attack?")
         self.assertStopped(self.bob)
 
 
@@ -411,7 +413,7 @@ class WrappedKeySwapTests(MessageCase):
         self.evil.change_messages("bob", changed(kids={"bob": "0" * 32}))
         self.alice.type("one")
         self.assertRead(
-            "[ops] 1 message not shown: sealed for a key this device does not have (/logout and /login fetch newer keys"
+            "[ops] 1 message not shown: sealed for a key this device does not have (/backup fetch brings newer keys"
             " from your backup)"
         )
 

@@ -7,7 +7,7 @@ from securechat.crypto.transcript import transcript_start
 from securechat.errors import Exit
 from tests.doubles import PASSWORD
 from tests.evil import Said
-from tests.evil_case import AGAIN, FORK, OTHER_TEXT, WRONG, MessageCase, changed
+from tests.evil_case import AGAIN, FORK, OTHER_TEXT, WRONG, MessageCase, changed, forked
 
 
 class EpochReplayTests(MessageCase):
@@ -57,11 +57,15 @@ class RewrittenHistoryTests(MessageCase):
             self.alice: f"before this, {yours}",
             self.bob: "1 message from alice missing before this (/history may bring them; else ask alice)",
         }
+        exchanged = {
+            self.alice: OTHER_TEXT.replace("ask alice to send it again", "the server did that: send it again"),
+            self.bob: OTHER_TEXT,
+        }
         self.evil.rewrite_message("ops", 2, lambda shared: {**shared, "encrypted_message": "gAAAAAAAAAAA" + "A" * 88})
         for client in (self.alice, self.bob):
             lines = client.type("/history")
             self.assertEqual(
-                ["[ops] <alice> one", OTHER_TEXT, f"[ops] <alice> [{missing[client]}] three"],
+                ["[ops] <alice> one", exchanged[client], f"[ops] <alice> [{missing[client]}] three"],
                 [line.split("22:13 ")[-1] for line in lines],
             )
 
@@ -133,7 +137,7 @@ class ForkTests(MessageCase):
             " the others by another way; /continue ops goes on all the same.",
             lines[0],
         )
-        self.assertEqual(f"[ops] <carol> [{FORK}] two", lines[1])
+        self.assertEqual(f"[ops] <carol> [{forked('carol')}] two", lines[1])
         self.assertStopped(self.bob)
         self.evil.stop()
         replayed = f"[ops] {AGAIN}"
@@ -164,7 +168,7 @@ class ForkTests(MessageCase):
         self.evil.insert("bob", changed(sig=p.b64(bytes(64)))(self.evil.newest("bob", "ops")))
         self.carol.type("two")
         self.carol.type("three")
-        self.assertRead(WRONG, "[ops] <carol> two", f"[ops] <carol> [{FORK}] three")
+        self.assertRead(WRONG, "[ops] <carol> two", f"[ops] <carol> [{forked('carol')}] three")
         self.assertStopped(self.bob)
 
     def test_the_others(self) -> None:
@@ -173,7 +177,9 @@ class ForkTests(MessageCase):
         self.alice.type("one")
         self.bob.type("hello")
         self.bob.type("anybody?")
-        self.assertRead("[ops] <alice> one", "[ops] <bob> hello", f"[ops] <bob> [{FORK}] anybody?", by=self.carol)
+        self.assertRead(
+            "[ops] <alice> one", "[ops] <bob> hello", f"[ops] <bob> [{forked('bob')}] anybody?", by=self.carol
+        )
         self.assertStopped(self.carol)
 
     def test_private(self) -> None:
@@ -184,7 +190,7 @@ class ForkTests(MessageCase):
         self.alice.type("/pm bob two")
         self.bob.type("/pm alice well?")
         self.bob.type("/pm alice what?")
-        self.assertShown(f"[pm] <bob> [{FORK}] what?", self.alice)
+        self.assertShown(f"[pm] <bob> [{forked('bob')}] what?", self.alice)
         self.assertWaits(self.alice, "/pm bob nothing", "Sending to @bob is stopped: ")
 
     def test_split_for_good(self) -> None:

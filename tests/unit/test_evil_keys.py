@@ -161,7 +161,7 @@ class KeySwapTests(KeyCase):
         made = ghost.write("it is me", [self.keys_of(self.alice, "alice")], position)
         self.evil.say("alice", self.as_event(made, "bob", 1, "alice"))
         self.settle()
-        line = "[ops] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)"
+        line = "[ops] 1 message not shown: bob's identity changed (/verify bob compares the new one)"
         self.assertIn(line, self.messages(self.alice))
 
     def test_first_contact(self) -> None:
@@ -368,7 +368,7 @@ class RevokedDeviceTests(KeyCase):
         third.view.take()
         self.alice.type("new key, who reads?")
         line = (
-            "[ops] 1 message not shown: sealed for a key this device does not have (/logout and /login fetch newer keys"
+            "[ops] 1 message not shown: sealed for a key this device does not have (/backup fetch brings newer keys"
             " from your backup)"
         )
         self.assertIn(line, self.messages(third))

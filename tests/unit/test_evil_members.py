@@ -60,7 +60,8 @@ class FalseBobTests(MessageCase):
         self.evil.say("dave", self.as_event(ghost, "bob", 2, "dave"))
         self.settle()
         self.assertRead(
-            "[ops] 1 message not shown: bob's identity changed (compare with /safety bob, then /trust bob)", by=dave
+            "[ops] 1 message not shown: bob's identity changed (/verify bob compares the new one)",
+            by=dave,
         )
 
 

@@ -409,8 +409,8 @@ class HiddenKickTests(MessageCase):
         self.kick_unseen()
         self.alice.type("for members only")
         line = (
-            "[ops] <alice> [went to mallory too: the server hid from its author that they were put out]"
-            " for members only"
+            "[ops] <alice> [went to mallory too: the server hid from its author that they were put out"
+            " (tell its author by another way)] for members only"
         )
         self.assertRead(line)
         self.assertRead(line, by=self.carol)

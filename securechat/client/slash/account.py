@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securechat.client import accounts, renewal, transfer
+from securechat.client.accounts import OpenAccount
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, agreed, secret
 from securechat.client.slash.start import LEAST_PASSWORD, nobody_logged_in
@@ -52,11 +53,14 @@ async def do_passwd(core: ChatCore, old: str | None = None, new: str | None = No
 
 
 async def do_backup(core: ChatCore, word: str, password: str | None = None) -> None:
-    """Moves the backup under a recovery code."""
+    """Moves the backup under a recovery code, or brings newer keys from it."""
     account = account_of(core)
-    if word.lower() != "code":
-        raise Mistyped("Usage: /backup code")
+    if word.lower() not in ("code", "fetch"):
+        raise Mistyped("Usage: /backup code, or /backup fetch")
     typed = await secret(core, password, "Your password: ")
+    if word.lower() == "fetch":
+        await _fetch_keys(core, account, typed)
+        return
 
     def show(code: str) -> None:
         core.answer(
@@ -73,6 +77,18 @@ async def do_backup(core: ChatCore, word: str, password: str | None = None) -> N
             " make another: /backup code"
         ) from None
     core.answer("The backup lies under this code now.")
+
+
+async def _fetch_keys(core: ChatCore, account: OpenAccount, password: str) -> None:
+    """Takes the keys of the backup; what was sealed for them and not shown is shown then."""
+    new = await accounts.fetch_keys(core.shop, await core.connected(), account, password)
+    if core.account is not account:
+        raise Mistyped("The account was left meanwhile. Log in again: /login NAME.")
+    core.took_keys(made_here=False)
+    if new:
+        core.answer(f"{new} newer key{' is' if new == 1 else 's are'} on this machine now. What they open is shown.")
+    else:
+        core.answer("The backup has no key that is not on this machine. Ask for such messages to be sent again.")
 
 
 async def do_keys(core: ChatCore, verb: str = "", file: str = "", passphrase: str | None = None) -> None:

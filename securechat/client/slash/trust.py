@@ -138,6 +138,7 @@ async def _take_word(core: ChatCore, user: str, shown: bytes, word: str, source:
         return None if core.view.interactive and not word else Exit.UNTRUSTED
     if people is not core.people or people.accept(user, shown, source) is None:
         raise InvalidKey(f"{user}'s identity changed again meanwhile: nothing is trusted. Type /{command} {user}")
+    core.healing.trusted(user)
     await core.accepted(user, shown)
     waits = core.outbox is not None and core.outbox.pending()
     core.answer(
@@ -228,7 +229,7 @@ async def do_revoke(core: ChatCore, piece: str, password: str | None = None) -> 
     core.took_keys()
     core.answer(
         f"Device {dev[:8]} is revoked, and its sessions are ended. Your account has a new key from now on.",
-        "Your other devices get it at their next /login with the password.",
+        "Your other devices get it with /backup fetch, or at their next /login.",
     )
 
 
