@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench import extras, report
+from bench import extras, report, start
 from bench.accounts import Towns
 from bench.processes import BenchError, Machine, build
 from bench.scenarios import SCENARIOS, Plan, Results, Run
@@ -32,6 +32,7 @@ EXTRAS: Final[Mapping[str, Callable[[extras.Tools, Results], None]]] = {
     "growth": extras.growth,
     "client": extras.client,
     "archive": extras.archive,
+    "start": start.start,
 }
 _WITH: Final = {"V1": ("V1", "V1-bytes")}  # scenarios that are only run for another
 LOADS: Final = tuple(name for name in SCENARIOS if name != "V1-bytes")

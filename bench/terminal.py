@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.processes import HERE, PATIENCE, BenchError, Machine, end
 
-_PASSWORD: Final = "secretpassword"
+PASSWORD: Final = "secretpassword"
 _READ: Final = 1 << 16
 
 
@@ -23,7 +23,7 @@ class Terminal:
 
     Args:
         directory: its data directory.
-        line: where to connect.
+        line: where to connect; "": where it did last.
     """
 
     def __init__(self, machine: Machine, directory: Path, line: str) -> None:
@@ -32,7 +32,7 @@ class Terminal:
         os.set_blocking(self.fd, False)
         self.process = subprocess.Popen(
             ["taskset", "-c", str(machine.generator_core), sys.executable, "-m", "securechat", "--data-dir",
-             str(directory), line],
+             str(directory), *([line] if line else [])],
             preexec_fn=lambda: os.login_tty(inner),  # no threads run yet that could hold a lock
             env={**os.environ, "PYTHONPATH": str(HERE.parent), "TERM": "xterm-256color", "HOME": str(directory.parent)},
             cwd=directory.parent,
@@ -117,7 +117,7 @@ def pair(machine: Machine, directory: Path, line: str) -> Iterator[Pair]:
         two = Pair(*terminals)
         for name, terminal in zip(names, terminals, strict=True):
             two.wait_for(terminal, "/help")
-            terminal.type(f"/register {name} {_PASSWORD}")
+            terminal.type(f"/register {name} {PASSWORD}")
             two.wait_for(terminal, f"Welcome, {name}.")
             terminal.type("/join lounge")
             two.wait_for(terminal, "[lounge]")

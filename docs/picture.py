@@ -91,10 +91,10 @@ def play(directory: Path, line: str) -> Any:
 
     try:
         says(f"/register bob {PASSWORD}\n/join general", 4)
-        types("/register alice", 1)
+        types("alice", 1)
         types(PASSWORD, 1)
         types(PASSWORD, 3)
-        types("/join general", 1)
+        types("general", 1)
         says("Hi alice, good to see you here!")
         types("/send Hello everyone!")
         types("/pm bob Hey Bob, how are you?")

@@ -106,6 +106,19 @@ class Stranded:
     backup_version: int
 
 
+@dataclass(frozen=True)
+class FirstLogin:
+    """What it takes to log in with a keystore that was opened before the server was asked.
+
+    Attributes:
+        slot: the one that the password opened.
+        stretched: the password's; dropped as soon as the server has said yes.
+    """
+
+    slot: ks.Slot
+    stretched: Stretched
+
+
 class KeyForge:
     """Makes RSA keys ahead of their need: 0.1 to 2 s that nobody then waits for."""
 
@@ -155,9 +168,11 @@ class OpenAccount:
 
     Attributes:
         salt: of its present password.
-        token: resumes the session after a lost connection.
+        token: resumes the session after a lost connection; "" before there is one.
         own: its own keys as the server has them, verified against what was known here.
         fresh: whether this is a new device of an older account.
+        first_login: of an account that was opened before the server was asked, until it has logged in.
+        kept_own: digest of the device list that the local store has.
     """
 
     profile: Profile
@@ -172,6 +187,8 @@ class OpenAccount:
     own: AccountKeys
     backup_version: int
     fresh: bool = False
+    first_login: FirstLogin | None = None
+    kept_own: str = ""
 
     def __repr__(self) -> str:
         return f"<OpenAccount {self.profile.user}>"
@@ -180,6 +197,11 @@ class OpenAccount:
     def user(self) -> str:
         """The account's name."""
         return self.profile.user
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether there is a session at the server, as far as is known."""
+        return bool(self.token)
 
     async def note_backup(self, version: int) -> None:
         """Remembers the newest backup, so that an older one is not taken for it."""
@@ -204,7 +226,7 @@ class OpenAccount:
         Raises:
             InvalidKey: not those of this account.
         """
-        return _own_keys(bundle, self.profile, self.keys.ik)
+        return own_keys(bundle, self.profile, self.keys.ik)
 
     def _proof(self, protocol: ChatClientProtocol) -> bytes:
         return prove(protocol, self.keys, self.user)
@@ -218,7 +240,7 @@ def prove(protocol: ChatClientProtocol, keys: ks.ProfileKeys, user: str) -> byte
     )
 
 
-def _own_keys(bundle: m.KeyBundle, profile: Profile, ik: bytes) -> AccountKeys:
+def own_keys(bundle: m.KeyBundle, profile: Profile, ik: bytes) -> AccountKeys:
     own = verify_bundle(bundle, srv=profile.srv, user=profile.user)
     if own.ik != ik:
         raise InvalidKey(
@@ -309,12 +331,38 @@ async def login(shop: Workshop, protocol: ChatClientProtocol, user: str, passwor
 async def _login_with(
     shop: Workshop, protocol: ChatClientProtocol, profile: Profile, lock: int, keystore: ks.Keystore, password: str
 ) -> OpenAccount:
-    slot, data_key, stretched = await _open_keystore(shop, keystore, password)
+    slot, data_key, stretched = await open_keystore(shop, keystore, password)
     keys: ks.ProfileKeys = await shop.run(keystore.open_box, data_key)
+    reply = await ask_login(protocol, profile, keys, stretched)
+    if reply.device is UNSET:
+        own = own_keys(reply.keys, profile, keys.ik)
+        return await enrol(shop, protocol, profile, lock, stretched, own, reply, data_key)
+    keystore = keystore.with_only(slot)
+    profile.write_keystore(keystore)
+    account = await open_account(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
+    try:
+        await settle_keys(shop, protocol, account, stretched)
+    except BaseException:
+        account.store.close()
+        raise
+    return account
+
+
+async def ask_login(
+    protocol: ChatClientProtocol, profile: Profile, keys: ks.ProfileKeys, stretched: Stretched
+) -> m.LoginOk:
+    """Logs in as a device of the account; where the reply names none, this one is in force no more.
+
+    Raises:
+        WrongPassword: it opens the keystore, and the server refuses it.
+        Refused, LinkLost.
+    """
     token = stretched.auth_token(profile.srv, profile.user)
     proof = prove(protocol, keys, profile.user)
     try:
-        reply = await protocol.request(m.Login(user=profile.user, password=token, device=keys.dev, proof=proof))
+        reply: m.LoginOk = await protocol.request(
+            m.Login(user=profile.user, password=token, device=keys.dev, proof=proof)
+        )
     except Refused as refusal:
         if refusal.code is BAD_LOGIN:
             raise WrongPassword(
@@ -324,19 +372,13 @@ async def _login_with(
                 f" {profile.path} in any case: your keys are in it."
             ) from None
         raise
-    if reply.device is UNSET:
-        own = _own_keys(reply.keys, profile, keys.ik)
-        return await _enrol(shop, protocol, profile, lock, stretched, own, reply, data_key)
-    keystore = keystore.with_only(slot)
-    profile.write_keystore(keystore)
-    account = await open_account(shop, profile, lock, keystore, data_key, keys, stretched.salt, reply)
-    try:
-        await _catch_up_keys(shop, protocol, account, stretched)
-        await _refresh_backup(shop, protocol, account, stretched)
-    except BaseException:
-        account.store.close()
-        raise
-    return account
+    return reply
+
+
+async def settle_keys(shop: Workshop, protocol: ChatClientProtocol, account: OpenAccount, stretched: Stretched) -> None:
+    """After a login by password: newer RSA keys come out of the backup, and what is known of others goes into it."""
+    await _catch_up_keys(shop, protocol, account, stretched)
+    await _refresh_backup(shop, protocol, account, stretched)
 
 
 async def _refresh_backup(
@@ -404,7 +446,7 @@ def _dearness(named: tuple[str, Pin]) -> tuple[bool, bool, int]:
     return not pin.verified, pin.claimed is None, pin.first_seen
 
 
-async def _open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -> tuple[ks.Slot, bytes, Stretched]:
+async def open_keystore(shop: Workshop, keystore: ks.Keystore, password: str) -> tuple[ks.Slot, bytes, Stretched]:
     for slot in reversed(keystore.slots):
         stretched = await shop.run(stretch, password, slot.salt)
         with contextlib.suppress(WrongSecret):
@@ -424,10 +466,10 @@ async def _login_afresh(
     token = stretched.auth_token(profile.srv, user)
     reply = await protocol.request(m.Login(user=user, password=token))
     own = verify_bundle(reply.keys, srv=profile.srv, user=user)
-    return await _enrol(shop, protocol, profile, lock, stretched, own, reply, secrets.token_bytes(ks.DATA_KEY_BYTES))
+    return await enrol(shop, protocol, profile, lock, stretched, own, reply, secrets.token_bytes(ks.DATA_KEY_BYTES))
 
 
-async def _enrol(
+async def enrol(
     shop: Workshop,
     protocol: ChatClientProtocol,
     profile: Profile,
@@ -440,10 +482,10 @@ async def _enrol(
     """Makes this profile a device of the account, with the keys of the backup."""
     if len(own.devices) >= limits.MAX_DEVICES:
         raise Refused(TOO_MANY_DEVICES, limit=limits.MAX_DEVICES)
-    store, records = await _open_store(shop, profile, data_key)
+    store, records = await open_store(shop, profile, data_key)
     try:
-        _check_not_older(profile, records, own, reply.backup_version)
-        not_older = partial(_check_not_older, profile, records, own)
+        check_not_older(profile, records, own, reply.backup_version)
+        not_older = partial(check_not_older, profile, records, own)
         account_secrets, key, by_code, version = await _restored(
             shop, protocol, profile, stretched, own, reply, not_older
         )
@@ -494,8 +536,12 @@ async def _restored(
     return fetched
 
 
-def _check_not_older(profile: Profile, records: Records, own: AccountKeys, backup_version: int) -> None:
-    """Whether the server is where this profile last saw it: nothing is signed on top of something older."""
+def check_not_older(profile: Profile, records: Records, own: AccountKeys, backup_version: int) -> None:
+    """Whether the server is where this profile last saw it: nothing is signed on top of something older.
+
+    Raises:
+        OlderState: it is not.
+    """
     seen = pins_from(records.get("pin", {})).get(own.user)
     known = None if seen is None or seen.ik != own.ik else (seen.version, seen.digest)
     older_list = known is not None and (own.version < known[0] or (own.version == known[0] and own.digest != known[1]))
@@ -567,8 +613,8 @@ async def open_account(
     salt: bytes,
     reply: m.LoginOk,
 ) -> OpenAccount:
-    own = _own_keys(reply.keys, profile, keys.ik)
-    store, records = await _open_store(shop, profile, data_key)
+    own = own_keys(reply.keys, profile, keys.ik)
+    store, records = await open_store(shop, profile, data_key)
     account = OpenAccount(
         profile, lock, keystore, data_key, keys, store, records, salt, reply.token, own, reply.backup_version
     )
@@ -577,7 +623,8 @@ async def open_account(
     return account
 
 
-async def _open_store(shop: Workshop, profile: Profile, data_key: bytes) -> tuple[LocalStore, Records]:
+async def open_store(shop: Workshop, profile: Profile, data_key: bytes) -> tuple[LocalStore, Records]:
+    """The local store, and all that is in it."""
     store = LocalStore(profile.database, ks.RecordSealer(data_key), reactor=shop.reactor, pool=shop.pool)
     try:
         return store, await store.load()
@@ -614,7 +661,7 @@ async def fetch_keys(shop: Workshop, protocol: ChatClientProtocol, account: Open
         WrongPassword: the keystore does not open with it.
         WrongSecret, InvalidKey, Refused, LinkLost: the backup is not to be had. Nothing is changed.
     """
-    _, _, stretched = await _open_keystore(shop, account.keystore, password)
+    _, _, stretched = await open_keystore(shop, account.keystore, password)
     opened, *_ = await fetch_backup(shop, protocol, account.profile, stretched)
     check_restored(opened, account.own)
     here, brought = account.keys.by_kid(), replace(account.keys, rsa_keys=opened.rsa_keys).by_kid()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as StreamProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from securechat.client.profile import ClientDir
 from securechat.client.protocol import ROOM_DELETED, ChatClientProtocol, LinkLost, NotTheServer
@@ -26,6 +28,7 @@ _LEAST_WAIT: Final = 0.5  # seconds
 _MOST_WAIT: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 1.0  # on this machine whoever listens answers at once
 
 
 class CannotConnect(SecureChatError):
@@ -38,6 +41,18 @@ class UntrustedServer(NotTheServer):
     """The server is not the one it should be, or is not known and nobody can be asked."""
 
     exit = Exit.UNTRUSTED
+
+
+async def listens(reactor: Any, line: ConnectLine) -> bool:
+    """Whether something takes connections at an IPv4 address of this machine. Nothing is sent to it."""
+    factory = Factory.forProtocol(StreamProtocol)
+    factory.noisy = False
+    try:
+        protocol = await TCP4ClientEndpoint(reactor, line.host, line.port, timeout=_LOOK_SECONDS).connect(factory)
+    except ConnectError:
+        return False
+    cast(Any, protocol).transport.abortConnection()
+    return True
 
 
 class LinkListener(Protocol):
@@ -135,6 +150,19 @@ class _Protocols(Factory):
         return self._link.build()
 
 
+@implementer(IStreamClientEndpoint)
+class _Tried:
+    """An endpoint that tells why an attempt failed, before anybody asks how long to wait for the next one."""
+
+    def __init__(self, endpoint: Any, failed: Callable[[Failure], Failure]) -> None:
+        self._endpoint = endpoint
+        self._failed = failed
+
+    def connect(self, factory: Any) -> Any:
+        """As the endpoint's."""
+        return self._endpoint.connect(factory).addErrback(self._failed)
+
+
 class ServerLink:
     """Keeps one verified connection, with jittered back-off between attempts.
 
@@ -189,20 +217,9 @@ class ServerLink:
         Returns:
             Fires with the verified connection; fails with CannotConnect or UntrustedServer, and then nothing goes on.
         """
-        self._first = Deferred()
-        first = self._first
-        self._begin().whenConnected(failAfterFailures=1).addErrback(self._first_failed)
+        first = self._first = Deferred()
+        self._serve().whenConnected(failAfterFailures=1).addErrback(self._first_failed)
         return first
-
-    def _begin(self) -> ClientService:
-        service = self._service = ClientService(
-            self._endpoint,
-            _Protocols(self),
-            retryPolicy=self._wait,
-            clock=self._reactor,
-        )
-        service.startService()
-        return service
 
     def hurry(self) -> None:
         """Makes another connection now, whenever the next attempt was to be."""
@@ -211,7 +228,22 @@ class ServerLink:
             self._up.give_up("you asked for another connection")
         elif self._service is not None and self._first is None:
             self._service.stopService()
-            self._begin()
+            self._serve()
+
+    def begin(self, srv: str) -> None:
+        """Makes connections, as often as it takes: also the first one is tried again until it is there.
+
+        Args:
+            srv: the server that it must be. Another one is as if it had changed: nothing goes on.
+        """
+        self.judge.accepted = srv
+        self._serve()
+
+    def _serve(self) -> ClientService:
+        tried = _Tried(self._endpoint, self._failed)
+        service = self._service = ClientService(tried, _Protocols(self), retryPolicy=self._wait, clock=self._reactor)
+        service.startService()
+        return service
 
     def build(self) -> ChatClientProtocol:
         """A protocol for one attempt."""
@@ -254,19 +286,23 @@ class ServerLink:
         if self._first is None:
             return
         first, self._first = self._first, None
-        where = join_address(self.line.host, self.line.port)
         # This is called from inside the service, which then cannot be stopped yet.
         service, self._service = self._service, None
         if service is not None:
             self._reactor.callLater(0, service.stopService)
-        if failure.check(SecureChatError):
-            first.errback(failure)
-        elif failure.check(ConnectionRefusedError):
-            first.errback(CannotConnect(f"Nothing listens at {where}. Is the server running? (twistd -n securechat)"))
-        elif failure.check(DNSLookupError):
-            first.errback(CannotConnect(f"The name {self.line.host} is not known here. Check the connect line."))
-        else:
-            first.errback(CannotConnect(f"Cannot reach {where}: {failure.getErrorMessage()}."))
+        first.errback(failure if failure.check(SecureChatError) else CannotConnect(self._why(failure)))
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._last_failure = self._why(failure)
+        return failure
+
+    def _why(self, failure: Failure) -> str:
+        where = join_address(self.line.host, self.line.port)
+        if failure.check(ConnectionRefusedError):
+            return f"Nothing listens at {where}. Is the server running? (twistd -n securechat)"
+        if failure.check(DNSLookupError):
+            return f"The name {self.line.host} is not known here. Check the connect line."
+        return f"Cannot reach {where}: {failure.getErrorMessage()}."
 
     # --- what the protocol says (protocol.Listener) -----------------------------------------------------------------
 

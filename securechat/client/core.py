@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from securechat.client import commands, slash
-from securechat.client.accounts import KeyForge, OpenAccount, Stranded, Workshop
+from securechat.client import commands, localfirst, slash
+from securechat.client.accounts import KeyForge, KeysOutOfReach, OpenAccount, Stranded, Workshop, WrongPassword
 from securechat.client.archive import Archive
 from securechat.client.attention import Attention
 from securechat.client.catchup import CatchUp
@@ -127,6 +127,8 @@ class ChatCore:
         self._post = Post(self)
         self._desk = Desk(self)
         self.exiting = False
+        self.commanded = False  # whether a command was typed: then its user knows what to do
+        self._before: Deferred[None] | None = None  # what is typed waits for that
         self.shown_identity: tuple[str, bytes] | None = None  # by the last /trust USER
         self.listed_links: Sequence[str] = ()  # by the last /links
         self._unsaved: dict[Conversation, set[str]] = {}  # with the devices whose chains moved
@@ -134,6 +136,7 @@ class ChatCore:
         self._said_down = False
         self._work = ""
         self.retry_at = 0.0
+        self._login_at = 0.0  # no first login is asked for before
         self.changed_server: ChangedServer | None = None
 
     def start(self) -> None:
@@ -173,11 +176,17 @@ class ChatCore:
 
     def _tell_status(self, link: str | None = None) -> None:
         if link is None:
-            link = "online" if self.link is not None and self.link.protocol is not None else "offline"
+            link = self._link_state()
         waiting = 0 if self.outbox is None else len(self.outbox.pending())
         active, rooms = self.conversations.active, self.attention.states()
         typing = self.company.who(active)
         self.view.status(Status(self.user, active, link, waiting, self._work, self.retry_at, rooms, typing))
+
+    def _link_state(self) -> str:
+        if self.link is None or (self.link.protocol is None and self.retry_at):
+            return "offline"
+        logging_in = self.account is not None and not self.account.logged_in
+        return "connecting" if self.link.protocol is None or logging_in else "online"
 
     def status_changed(self) -> None:
         """The active room or the number of waiting messages may be another."""
@@ -227,14 +236,34 @@ class ChatCore:
 
     async def submit(self, line: str) -> Exit:
         """Runs one typed line; every error is shown, none is raised."""
-        typed = commands.parse(line, self.preferences.aliases)
+        self.commanded = self.commanded or isinstance(commands.parse(line, self.preferences.aliases), commands.Typed)
+        if self._before is not None:
+            await self._before
+        return await self._run_line(line)
+
+    async def submit_first(self, line: str) -> Exit:
+        """Runs a command that was typed instead of an answer: what is typed from now on comes after it."""
+        before: Deferred[None] = Deferred()
+        self._before = before
         try:
-            if typed is None:
-                return Exit.OK
-            if isinstance(typed, commands.Misfit):
-                self.show(Failure(typed.problem, Exit.USAGE))
-                return Exit.USAGE
-            return await slash.run(self, typed)
+            return await self._run_line(line)
+        finally:
+            self._before = None
+            before.callback(None)
+
+    async def _run_line(self, line: str) -> Exit:
+        typed = commands.parse(line, self.preferences.aliases)
+        if typed is None:
+            return Exit.OK
+        if isinstance(typed, commands.Misfit):
+            self.show(Failure(typed.problem, Exit.USAGE))
+            return Exit.USAGE
+        return await self.attempt(slash.run(self, typed))
+
+    async def attempt(self, work: Coroutine[Any, Any, Exit | None]) -> Exit:
+        """Does what somebody asked for; what goes wrong is shown, and a login that failed leaves nothing half open."""
+        try:
+            return await work or Exit.OK
         except OSError as error:  # a full disk, a directory that is not ours
             await self._leave_half_open()
             self.show(Failure(f"This machine does not let it be done: {error.strerror} ({error.filename})."))
@@ -244,10 +273,7 @@ class ChatCore:
             status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.FIXABLE)
             if isinstance(error, LinkLost):
                 status = Exit.NETWORK
-            text = str(error)
-            if isinstance(error, (LinkLost, InvalidKey, WrongSecret)):  # the others may start with a name
-                text = text[:1].upper() + text[1:]
-            self.show(Failure(text, status))
+            self.show(Failure(_sentence(error), status))
             return status
 
     async def _leave_half_open(self) -> None:
@@ -275,8 +301,12 @@ class ChatCore:
         await self.leave_account()
         return status
 
-    async def leave_account(self) -> None:
-        """Closes the account and the connection; what waits in the outbox stays on disk."""
+    async def leave_account(self, stranded: Stranded | None = None) -> None:
+        """Closes the account and the connection; what waits in the outbox stays on disk.
+
+        Args:
+            stranded: the login that stands, without the keys: then the connection stays, too.
+        """
         account, link = self.account, self.link
         await self._last_words()
         if self.account is not account or self.link is not link:
@@ -285,15 +315,16 @@ class ChatCore:
         if self.outbox is not None:
             for entry in self.outbox.pending():
                 entry.settle(Exit.NETWORK)
-        self.account = self.link = None
-        self.stranded = self.people = self.outbox = self.inbox = self.shown_identity = None
+        self.account = self.people = self.outbox = self.inbox = self.shown_identity = None
+        self.stranded, self.conversations = stranded, Conversations()
+        if stranded is None:
+            self.link, self.retry_at = None, 0.0
         self.notes = self.archive = None
         self.found = []
         self.listed_links = ()
-        self.conversations = Conversations()
         self.healing = Healing(self)
         self._forget_account(account)
-        if link is not None:
+        if link is not None and stranded is None:
             await link.stop()
 
     def _forget_account(self, account: OpenAccount | None) -> None:
@@ -352,7 +383,7 @@ class ChatCore:
     async def request(self, request: m.Request) -> Any:
         """Asks the server. Raises Refused, LinkLost."""
         protocol = self.link.protocol if self.link is not None else None
-        if protocol is None:
+        if protocol is None or (self.account is not None and not self.account.logged_in):
             raise LinkLost(
                 "there is no connection to the server right now. It is tried by itself: type this again then"
             )
@@ -386,37 +417,66 @@ class ChatCore:
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """The connection is back: resume, sync, resend."""
         self.signs.up(self.clock())
+        self.retry_at = 0.0
         if self.account is not None:
             self.own_task(self._come_back(self.account, protocol), "coming back")
         self._tell_status()
 
     async def _come_back(self, account: OpenAccount, protocol: ChatClientProtocol) -> None:
+        first = not account.logged_in
         try:
-            own = await account.resume(protocol)
-            assert self.people is not None
-            self.people.meet_self(own, fresh=False)
-            account.own = own
-            await self.catchup.run()
-            self.healing.given_again()
+            if first:
+                await self._turn_to_log_in(protocol)
+                await localfirst.log_in(self, account, protocol)
+            else:
+                own = await account.resume(protocol)
+                assert self.people is not None
+                self.people.meet_self(own, fresh=False)
+                account.own = own
+            if self.account is account:  # else it was taken up anew, as another device
+                self._tell_status()
+                await self.keep_own()
+                await self.catchup.run()
+                if first:
+                    self.healing.keys_came()
+                    self.healing.updated()
+                self.healing.given_again()
         except LinkLost:
             return  # the link tries again
         except CannotKeep as error:
             self.show(Failure(str(error)))
             protocol.give_up(str(error))  # it is tried again by itself; until then nothing is sent unnoted
             return
-        except (Refused, InvalidKey) as error:
-            if isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED):
+        except (Refused, InvalidKey, WrongPassword, KeysOutOfReach, localfirst.NotTakenUp) as error:
+            passing = isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED)
+            if passing and self.account is not None:
+                if first and isinstance(error, Refused):
+                    self._put_off(error)
                 protocol.give_up(str(error))  # a server that is not up to it yet: the link tries again
                 return
-            ended = isinstance(error, Refused) and error.code is BAD_SESSION
-            text = f"{error} What you wrote is kept." if ended else str(error)
+            ended = first or (isinstance(error, Refused) and error.code is BAD_SESSION)
+            text = f"{_sentence(error)} What you wrote is kept." if ended else _sentence(error)
             self.show(Failure(text, Exit.LOGIN_REFUSED))
-            await self.leave_account()
+            await self.leave_account(error.stranded if isinstance(error, KeysOutOfReach) else None)
             return
         if self.link is not None and self.link.protocol is protocol:  # else it broke again before all had come
-            self.notice("Connected again.")
+            self.notice(f"Logged in as {self.user}." if first else "Connected again.")
             self._said_down = False
             self._share_notes()
+
+    def _put_off(self, refusal: Refused) -> None:
+        """The server puts off a first login: it is tried again no sooner than it says, or it would be in vain."""
+        self._login_at = self.clock() + float(refusal.data.get("retry_after", 1.0))
+        if not self._said_down:
+            self._said_down = True
+            self.notice(f"Not logged in yet: {refusal} It is tried again by itself; what you type is kept.")
+
+    async def _turn_to_log_in(self, protocol: ChatClientProtocol) -> None:
+        """Until the server may be asked for a first login. Raises LinkLost."""
+        if (wait := self._login_at - self.clock()) > 0:
+            await deferLater(self.reactor, wait)
+        if self.link is None or self.link.protocol is not protocol:
+            raise LinkLost("the connection was lost meanwhile")
 
     def link_event(self, event: m.AnyEvent) -> None:
         """The server said something."""
@@ -457,6 +517,7 @@ class ChatCore:
             own = self.account.checked(bundle)
             self.people.meet_self(own, fresh=False)  # not before it stands this: nothing is sealed for an older list
             self.account.own = own
+            self.own_task(self.keep_own(), "keeping one's own keys")
         except InvalidKey as error:
             self.show(Failure(f"The server sent keys as yours that are refused: {error}.", Exit.UNTRUSTED))
 
@@ -480,7 +541,8 @@ class ChatCore:
             self.notice(f"{why.removesuffix('.')}. Connecting again.")
         elif not self._said_down:
             self._said_down = True
-            self.notice(f"The connection is lost: {why.removesuffix('.')}. It is tried again; what you type is kept.")
+            lost = "The connection is lost" if self.account.logged_in else "There is no connection yet"
+            self.notice(f"{lost}: {why.removesuffix('.')}. It is tried again; what you type is kept.")
         self.retry_at = self.clock() + wait if wait else 0.0
         self._tell_status("offline" if wait else "connecting")
 
@@ -500,6 +562,7 @@ class ChatCore:
         self.account, self.stranded = account, None
         try:
             await self._take_up(account)
+            await self.keep_own()
             await self.catchup.run()
             self.healing.keys_came()
             self.healing.updated()
@@ -517,6 +580,31 @@ class ChatCore:
     async def _fetch_notes(self, notes: Notes) -> None:
         with contextlib.suppress(LinkLost, Refused):  # with the next connection
             await notes.fetch()
+
+    async def enter_here(self, account: OpenAccount) -> None:
+        """An account was opened with what is on this machine: it is there at once, and logged in behind that.
+
+        Raises:
+            InvalidKey, CannotKeep: the account is closed again.
+        """
+        self.account, self._said_down, self._login_at = account, False, 0.0
+        try:
+            await self._take_up(account)
+        except (InvalidKey, CannotKeep):
+            await self.leave_account()
+            raise
+        if self.account is account:  # else it was left meanwhile
+            self.link = self._make_link(self.reactor, self.line, self.directory, self, ask=None)
+            self.link.begin(account.profile.srv)
+            self._tell_status()
+
+    async def keep_own(self) -> None:
+        """Keeps the account's own keys as the server has them, for a start without it."""
+        account = self.account
+        if account is not None and account.kept_own != account.own.digest:
+            account.kept_own = account.own.digest
+            with contextlib.suppress(CannotKeep):  # the next start asks the server first, then
+                await account.store.write([localfirst.record_of(account.own)])
 
     async def _take_up(self, account: OpenAccount) -> None:
         records = account.records
@@ -592,6 +680,7 @@ class ChatCore:
         """The account has another RSA key: a newer one made here, or those of its backup."""
         if made_here and self.people is not None and self.account is not None:
             self.people.meet_self(self.account.own, fresh=True)
+            self.own_task(self.keep_own(), "keeping one's own keys")
         if self.inbox is not None and self.account is not None:
             self.inbox.use(self.account.keys.by_kid())
             self.healing.keys_came()
@@ -842,6 +931,12 @@ class ChatCore:
 
     def _say_of_people(self, text: str) -> None:
         self.notice(text)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, with a capital; those that may start with a name stay as they are."""
+    text = str(error)
+    return text[:1].upper() + text[1:] if isinstance(error, (LinkLost, InvalidKey, WrongSecret)) else text
 
 
 def _by_conversation(records: Records, kind: str) -> dict[str, dict[str, Any]]:

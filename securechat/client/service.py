@@ -14,15 +14,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from securechat import __version__
+from securechat.client.connection import listens
 from securechat.client.core import ChatCore
 from securechat.client.profile import ClientDir
-from securechat.client.view import Answer, Failure
 from securechat.client.views import prompt
 from securechat.client.views.plain import PlainView
+from securechat.client.welcome import Welcome
 from securechat.errors import Exit, SecureChatError, StartupError
 from securechat.link import DEFAULT_HOST, DEFAULT_PORT, ConnectLine
-from securechat.wire.names import NAME_RULE, fold_user
 
 _THREADS: Final = 2  # one for passwords and keys, one that opens messages meanwhile
 
@@ -97,11 +96,9 @@ class TerminalClient(Service):
         )
         self._pool.start()
         core.start()
-        if view.interactive:
-            self._greet(core, None if self._plain else why_plain)
         view.start(core)
-        if (line.invite or line.inviter) and view.interactive:
-            Deferred.fromCoroutine(self._welcome(core)).addErrback(
+        if view.interactive:
+            Deferred.fromCoroutine(self._welcome(core, None if self._plain else why_plain)).addErrback(
                 lambda failure: self.log.failure("the welcome failed", failure=failure)
             )
 
@@ -116,34 +113,20 @@ class TerminalClient(Service):
     def _run(self, work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         return deferToThreadPool(self._reactor, self._pool, work, *arguments)
 
-    def _greet(self, core: ChatCore, why_plain: str | None) -> None:
-        srv = core.line.id or self._directory.known_id(core.line.host, core.line.port)
-        users = [] if srv is None else self._directory.users(srv)
-        first = f"/login {users[0]}" if len(users) == 1 else "/login NAME"
-        lines = [
-            f"SecureChat {__version__}: everything you write is encrypted for its readers alone.",
-            f"  /register NAME  makes an account      {first}  logs in",
-            "  /join ROOM      enters a room         /pm NAME TEXT  writes to one person",
-            "  /help           lists everything      /exit          leaves",
-        ]
-        if why_plain is not None:
-            lines.append(f"(Plain view: {why_plain}.)")
-        core.show(Answer(lines))
-
-    async def _welcome(self, core: ChatCore) -> None:
-        """A newcomer with an invite: a name and a password, and they are in the room."""
-        view = core.view
-        if core.line.id is not None and self._directory.users(core.line.id):
-            return  # this machine has an account there: /login is what they want
-        core.show(Answer([f"You are invited to {core.line.host}."]))
-        while core.account is None and not core.exiting:
-            name = await view.ask("Choose a name: ")
-            if name is None:
-                return
-            if fold_user(name.strip()) is None:
-                core.show(Failure(f"That cannot be a name here: {NAME_RULE}."))
-                continue
-            await core.submit(f"/register {name.strip()}")
+    async def _welcome(self, core: ChatCore, why_plain: str | None) -> None:
+        """Asks a person what is needed to begin. Whoever types /exit instead is let go."""
+        chosen = bool(self._given or self._environ.get("SECURECHAT_CONNECT") or self._directory.last_line())
+        at = core.line
+        welcome = Welcome(
+            core,
+            chosen=chosen,
+            listens=lambda: listens(self._reactor, at),
+            way_out=not isinstance(self._view, PlainView),
+            why_plain=why_plain,
+        )
+        await welcome.run()
+        if core.exiting and not self._over:
+            self._ended(await core.close(self._timeout))
 
     def _ended(self, status: Exit) -> None:
         """The view is done: the terminal is as it was, everything is written."""

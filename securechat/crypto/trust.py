@@ -233,6 +233,10 @@ class PinStore:
         self._put(seen.user, fresh)
         return Finding.FIRST if pin is None else Finding.CHANGED
 
+    def complete(self, pins: Mapping[str, Pin]) -> None:
+        """More pins of the same account, as loaded: those of names that are not known yet."""
+        self._pins = {**pins, **self._pins}
+
     def _put(self, user: str, pin: Pin) -> None:
         self._save(user, pin)
         self._pins[user] = pin

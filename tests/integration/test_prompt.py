@@ -37,7 +37,9 @@ class PromptTests(IntegrationTestCase):
         self.wire_of_talker: Wire
         self.talker, self.wire_of_talker = self.person(self.server, "talker", room="general")
         self.alice = self.terminal("alice", self.server.line)
-        self.alice.wait_for("/help")
+        self.alice.wait_for_prompt("Choose a name (Enter: the prompt):")
+        self.alice.type(CTRL_C)
+        self.alice.wait_for_prompt("(offline)>")
         self.alice.enter(f"/register alice {PASSWORD}")
         self.alice.wait_for("Welcome, alice.")
         self.alice.enter("/join general")
@@ -169,7 +171,7 @@ class TerminalTests(IntegrationTestCase):
         """SIGTERM leaves a sane terminal, at the prompt and while a password is asked for."""
         line = str(self.daemon().line)
         for typed, shown in (
-            ("half a line", "(offline)> half a line"),
+            (CTRL_C + "half a line", "(offline)> half a line"),
             ("/register alice\r", "New password for alice:"),
         ):
             client, pid = self._watched(*self._command(line))

@@ -214,7 +214,7 @@ class InviteTests(IntegrationTestCase):
         invited = self._invite(daemon, "--uses", "2", "--days", "0.5")
         friends = [self.terminal(name, invited) for name in ("alice", "bob")]
         for name, friend in zip(("alice", "bob"), friends, strict=True):
-            friend.wait_until(lambda friend=friend: friend.prompt.startswith("Choose a name:"), "the question")
+            friend.wait_until(lambda friend=friend: friend.prompt.startswith("Choose a name"), "the question")
             friend.enter(name)
         for friend in friends:
             for _ in range(2):

@@ -491,7 +491,7 @@ class RoomDeletedTests(TalkCase):
 
     def test_during_a_login(self) -> None:
         """Who is not in yet is told that the login got no answer; the next one gets in, without the room."""
-        fresh = self.again(self.alice, login=False)
+        fresh = self.again(self.alice, login=False, interactive=False)
         self.network.changes.append(lambda said: None if "token" in said else said)
         fresh.start(f"/login alice {PASSWORD}")
         self.settle()
@@ -707,7 +707,7 @@ class AwayTests(TalkCase):
         """A login whose connection breaks before all had come goes on when it is back."""
         self.alice.quit()
         self.bob.type("/send one")
-        fresh = self.client("alice")
+        fresh = self.client("alice", interactive=False)
         changes: list[Any] = [self.events("live")]
         self.network.changes = changes
         login = fresh.start(f"/login alice {PASSWORD}")

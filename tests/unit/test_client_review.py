@@ -170,7 +170,7 @@ class EnrolTests(TwoCase):
             self.network.changes = [partial(self.as_unknown, fields)]
             if what == "backup":
                 self.give_backup(version=backup.version, blob=b64(backup.blob))
-            other = self.again(other, login=False)
+            other = self.again(other, login=False, interactive=False)
             self.assertEqual(Exit.UNTRUSTED, other.exit(f"/login alice {PASSWORD}"))
             self.assertIn(f"an older {what}", other.view.text)
             self.assertNotIn("publish", self.network.wires[-1].commands)
@@ -190,7 +190,7 @@ class EnrolTests(TwoCase):
 
     def test_refresh_breaks(self) -> None:
         """A login that breaks while it brings its pins into the backup leaves nothing locked."""
-        client = self.again(self.alice, login=False)
+        client = self.again(self.alice, login=False, interactive=False)
         self.network.faults["backup"] = ["lost"]
         self.assertEqual(Exit.NETWORK, client.exit(f"/login alice {PASSWORD}"))
         self.assertTrue(all(not pool.running for pool in client.pools[-1:]))
@@ -198,7 +198,7 @@ class EnrolTests(TwoCase):
 
     def test_breaks_before_it_enters(self) -> None:
         """A connection lost right after the login's reply leaves nobody logged in without a link."""
-        client = self.again(self.alice, login=False)
+        client = self.again(self.alice, login=False, interactive=False)
         core, genuine = client.core, client.core.enter
 
         async def enter(account: OpenAccount) -> None:
@@ -343,7 +343,7 @@ class LeavingTests(TwoCase):
         """A login ends when the link ends for good while the backlog is still shown."""
         self.alice.quit()
         self.bob.type("/send missed")
-        alice = self.client("alice")
+        alice = self.client("alice", interactive=False)
 
         async def never(*_: object) -> None:
             await Deferred()

@@ -819,7 +819,7 @@ class RestartTests(RoomCase):
         for text in ("three", "four"):
             self.alice.start(f"/send {text}")
         fresh = self.again(self.alice)
-        self.assertIn("* 1 message of an earlier time is being sent.", fresh.view.text)
+        self.assertIn("* 2 messages of an earlier time are being sent.", fresh.view.text)
         self.assertEqual(["[den] <alice> three", "[den] <alice> four"], self.bob.view.take())
         rows = self.do(self.store.read("bob", "den", after=2, before=None, limit=50, max_bytes=10**6)).messages
         self.assertEqual(2, len(rows))

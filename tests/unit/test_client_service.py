@@ -13,7 +13,7 @@ from securechat.client.service import TerminalClient, choose_line
 from securechat.errors import Exit
 from securechat.link import BadAddress, ConnectLine
 from securechat.server.session import Registration
-from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient
+from tests.doubles import SRV, ChatCase, ChatClient
 
 GIVEN = "securechat://given.example:1/"
 ENVIRON = {"SECURECHAT_CONNECT": "securechat://environ.example:2/"}
@@ -53,7 +53,7 @@ class ChooseTests(SynchronousTestCase):
 
 
 class ServiceCase(ChatCase):
-    """A service whose view and reactor are the test's: its greeting and welcome are called as a start would."""
+    """A service whose view and reactor are the test's: its welcome is called as a start would."""
 
     registration = Registration.OPEN
 
@@ -64,86 +64,42 @@ class ServiceCase(ChatCase):
 
 
 class WelcomeTests(ServiceCase):
-    """Tests for a newcomer with an invite line."""
+    """Tests for how it asks at the start."""
 
-    LINE = ConnectLine("127.0.0.1", 12345, SRV, "i" * 22, "general", tls=False)
-
-    def welcome(self, client: ChatClient, *answers: str | Deferred[str | None]) -> Deferred[None]:
-        """What happens at the start, for somebody who answers so."""
-        client.view.answers = list(answers)
-        result = Deferred.fromCoroutine(self.service(client)._welcome(client.core))
-        self.settle()
-        return result
-
-    def test_minute(self) -> None:
-        """A name and a password, typed twice, and they are in the room."""
-        client = self.client("carol", line=self.LINE)
-        self.successResultOf(self.welcome(client, "Carol", PASSWORD, PASSWORD))
-        self.assertEqual(["Choose a name: ", "New password for carol: ", "The same again: "], client.view.asked)
-        self.assertEqual(("carol", "general"), (client.core.user, client.core.conversations.active))
-        self.assertEqual("You are invited to 127.0.0.1.", client.view.take()[0])
-
-    def test_asked_again(self) -> None:
-        """A name that cannot be one, or is taken, and a password too short, are asked for again."""
-        self.registered("alice")
-        client = self.client("carol", line=self.LINE)
-        done = self.welcome(
-            client, "no name!", "alice", PASSWORD, PASSWORD, "carol", "short", "carol", PASSWORD, PASSWORD
-        )
-        self.successResultOf(done)
-        self.assertEqual("carol", client.core.user)
-        self.assertIn("That cannot be a name here: a to z", client.view.text)
-        self.assertIn("The name alice is taken.", client.view.text)
-
-    def test_declined(self) -> None:
-        """Who gives no name is left in peace, and nothing is connected."""
-        client = self.client("carol", line=self.LINE)
-        self.successResultOf(self.welcome(client))
-        self.assertEqual(([], ["Choose a name: "]), (self.network.wires, client.view.asked))
-
-    def test_account_here(self) -> None:
-        """Who has an account there on this machine is not asked: /login is what they want."""
-        client = self.again(self.registered("alice"), login=False, line=self.LINE)
-        self.successResultOf(self.welcome(client, "carol"))
-        self.assertEqual([], client.view.asked)
-
-    def test_typed_meanwhile(self) -> None:
-        """Who logs in by another command meanwhile is not asked for another name."""
-        client = self.client("carol", line=self.LINE)
-        answer: Deferred[str | None] = Deferred()
-        welcome = self.welcome(client, answer)
-        client.type(f"/register carol {PASSWORD}")
-        answer.callback("nonsense!")
-        self.settle()
-        self.successResultOf(welcome)
-        self.assertEqual(["Choose a name: "], client.view.asked)
-
-
-class GreetTests(ServiceCase):
-    """Tests for what is shown at the start."""
-
-    def greeting(self, client: ChatClient, why_plain: str | None = None) -> str:
-        """The first lines."""
-        self.service(client)._greet(client.core, why_plain)
-        return "\n".join(client.view.take())
-
-    def test_new(self) -> None:
-        """It shows what can be typed."""
-        text = self.greeting(self.client())
-        for part in ("/register NAME", "/login NAME", "/join ROOM", "/pm NAME TEXT", "/help", "/exit"):
-            self.assertIn(part, text)
-        self.assertNotIn("Plain view", text)
-
-    def test_known(self) -> None:
-        """With one account on this machine the login names it, whether or not the line has the server's id."""
-        alice = self.registered("alice")
-        for line in (ConnectLine("127.0.0.1", 12345), ConnectLine("127.0.0.1", 12345, SRV)):
-            alice.core.line = line
-            self.assertIn("/login alice", self.greeting(alice))
+    def welcome(self, service: Any, client: ChatClient, why_plain: str | None = None) -> list[str]:
+        """What happens at the start."""
+        self.successResultOf(Deferred.fromCoroutine(service._welcome(client.core, why_plain)))
+        return client.view.take()
 
     def test_plain(self) -> None:
-        """It says why there is no prompt."""
-        self.assertIn("(Plain view: this terminal is dumb.)", self.greeting(self.client(), "this terminal is dumb"))
+        """It says why there is no prompt, where nobody asked for that."""
+        client = self.registered("alice")
+        client.quit()
+        self.assertIn(
+            "(Plain view: this terminal is dumb.)", self.welcome(self.service(client), client, "this terminal is dumb")
+        )
+
+    def test_chosen(self) -> None:
+        """A server that was used before, or is named by the environment, is not asked for."""
+        client = self.registered("alice")
+        client.quit()
+        fresh = self.client("alice")
+        self.welcome(self.service(fresh), fresh)
+        self.assertEqual(["Password of alice (Enter: the prompt): "], fresh.view.asked)
+        stranger = self.client("stranger")
+        service = self.service(stranger)
+        service._environ = ENVIRON
+        self.welcome(service, stranger)
+        self.assertEqual(["Choose a name (Enter: the prompt): "], stranger.view.asked)
+
+    def test_exit(self) -> None:
+        """Who answers /exit is let go, once the core is closed."""
+        client = self.client("alice")
+        client.view.answers = ["/exit"]
+        service = self.service(client)
+        service._environ = ENVIRON
+        self.welcome(service, client)
+        self.assertEqual([Exit.OK], self.statuses)
 
 
 class EndTests(ServiceCase):

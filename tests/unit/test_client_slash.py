@@ -414,6 +414,7 @@ class StartTests(ChatCase):
     def test_greeted(self) -> None:
         """Who comes back hears which rooms are theirs, if a person is there to read it."""
         alice = self.registered("alice", "general", "attic")
+        self.pass_time(1)
         fresh = self.again(alice, login=False)
         line = "* Your rooms: attic, general. /join ROOM makes one of them active."
         self.assertIn(line, fresh.type(f"/login alice {PASSWORD}"))
@@ -694,6 +695,7 @@ class TrustTests(ChatCase):
         self.alice.type("/logout")
         self.assertEqual(["No server's identity is in doubt."], self.alice.type("/trust server"))
         self.serve(signing_key("another"))
+        self.alice.view.interactive = False
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit(f"/login alice {PASSWORD}"))
         self.assertEqual([], self.network.wires[-1].asked)
         self.alice.view.take()

@@ -39,7 +39,8 @@ class BackupRollbackTests(EvilCase):
         self.assertEqual(Exit.OK, self.bob.exit(f"/revoke {account.keys.dev[:8]} {PASSWORD}"), self.bob.view.text)
 
     def login(self, client: ChatClient) -> str:
-        """What a login that fails says."""
+        """What a login that fails says, to a script, which waits for the server."""
+        client.view.interactive = False
         client.view.take()
         self.assertNotEqual(Exit.OK, client.exit(f"/login bob {PASSWORD}"))
         return "\n".join(client.view.take())

@@ -294,7 +294,7 @@ class ListRollbackTests(KeyCase):
 
     def test_own(self) -> None:
         """One's own list is watched in the same way: an older one ends the login."""
-        bob = self.again(self.other, login=False)
+        bob = self.again(self.other, login=False, interactive=False)
         self.evil.roll_back_list("bob")
         self.assertNotEqual(Exit.OK, bob.exit(f"/login bob {PASSWORD}"))
         self.assertShown("he server gave an older device list of bob than it had given before", bob)

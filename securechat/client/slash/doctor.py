@@ -207,8 +207,7 @@ async def do_status(core: ChatCore) -> None:
         f"Link: {_link(core)}.",
         _active(core),
         f"Unread: {total}{rooms if total else ''}. Waiting to be sent: {waiting}.",
-        f"Others see you type: {core.preferences['typing']}. They see you online:"
-        f" {core.preferences['presence']}.",
+        f"Others see you type: {core.preferences['typing']}. They see you online: {core.preferences['presence']}.",
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from securechat.client import accounts
+from securechat.client import accounts, localfirst
 from securechat.client.accounts import KeysOutOfReach, OpenAccount
 from securechat.client.helptext import help_lines
 from securechat.client.protocol import LinkLost
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
     from securechat.client.protocol import ChatClientProtocol
 
+NO_RECOVERY: Final = (
+    "Nobody can recover a forgotten password: without it, and without a device of yours, messages stay closed."
+)
 LEAST_PASSWORD: Final = 8  # characters; the stretching makes each guess cost 0.3 s
 
 
@@ -34,12 +37,17 @@ async def do_register(core: ChatCore, name: str, password: str | None = None) ->
         raise Mistyped(f"A password has at least {LEAST_PASSWORD} characters. A few words in a row are easy to keep.")
     if asked and await core.view.ask_secret("The same again: ") != typed:
         raise Mistyped("The two were not the same. Nothing was done: try again.")
+    await _not_logged_in(core)
+    core.notice(NO_RECOVERY)
+    await register(core, user, typed)
+
+
+async def register(core: ChatCore, user: str, password: str) -> None:
+    """The same with a password that was typed twice, by somebody who was told that it cannot be recovered."""
+    nobody_logged_in(core)
     protocol = await _not_logged_in(core)
-    core.notice(
-        "Nobody can recover a forgotten password: without it, and without a device of yours, messages stay closed."
-    )
     line = core.line
-    account = await accounts.register(core.shop, protocol, user, typed, line.invite)
+    account = await accounts.register(core.shop, protocol, user, password, line.invite)
     core.line = replace(line, invite=None, room=None, rid=None, inviter=None)  # which served once
     try:
         await _learn(account, line)
@@ -84,20 +92,17 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
     """Logs in; as oneself it is harmless."""
     user = user_name(name)
     if core.account is not None and core.user == user:
-        core.answer(f"You are logged in as {user}.")
+        there = "logged in as" if core.account.logged_in else "still connecting as"
+        core.answer(f"You are {there} {user}.")
         return
     nobody_logged_in(core)
     typed = await secret(core, password, f"Password of {user}: ")
-    protocol = await _not_logged_in(core)
-    try:
-        account = await accounts.login(core.shop, protocol, user, typed)
-    except KeysOutOfReach as error:
-        core.stranded = error.stranded
-        raise
-    await core.enter(account)
-    core.answer(f"Logged in as {user}.")
-    if account.fresh:
-        core.notice("Your keys came back from the backup; this is a new device of your account.")
+    account = await _open_here(core, user, typed)
+    if account is not None:
+        await core.enter_here(account)
+        core.answer(f"What is on this machine of {user} is open. Connecting to {core.line.host}.")
+    else:
+        await _log_in(core, user, typed)
     rooms = core.conversations.rooms()
     if rooms and core.view.interactive:
         core.notice(f"Your rooms: {', '.join(rooms)}. /join ROOM makes one of them active.")
@@ -105,6 +110,27 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
     if waiting:
         messages = "1 message of an earlier time is" if waiting == 1 else f"{waiting} messages of an earlier time are"
         core.notice(f"{messages} being sent.")
+
+
+async def _open_here(core: ChatCore, user: str, password: str) -> OpenAccount | None:
+    """The account without the server, where a person waits for it. A script goes on when the server has said yes."""
+    srv = core.line.id or core.directory.known_id(core.line.host, core.line.port)
+    if srv is None or core.link is not None or not core.view.interactive:
+        return None
+    return await localfirst.open_here(core.shop, srv, user, password)
+
+
+async def _log_in(core: ChatCore, user: str, password: str) -> None:
+    protocol = await _not_logged_in(core)
+    try:
+        account = await accounts.login(core.shop, protocol, user, password)
+    except KeysOutOfReach as error:
+        core.stranded = error.stranded
+        raise
+    await core.enter(account)
+    core.answer(f"Logged in as {user}.")
+    if account.fresh:
+        core.notice("Your keys came back from the backup; this is a new device of your account.")
 
 
 async def do_help(core: ChatCore, topic: str = "") -> None:
@@ -119,11 +145,12 @@ async def do_exit(core: ChatCore) -> None:
 
 async def do_logout(core: ChatCore) -> None:
     """Ends the session."""
-    user = account_of(core).user
+    account = account_of(core)
+    user, told = account.user, True
     await core.save()
-    told = True
     try:
-        await core.request(m.Logout())
+        if account.logged_in:
+            await core.request(m.Logout())
     except LinkLost:
         told = False
     await core.leave_account()
