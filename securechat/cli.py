@@ -20,6 +20,8 @@ examples:
   securechat                                 the server used last, or 127.0.0.1:12345
   securechat 'securechat://HOST:PORT/#id=…'  the line its operator or an invitation gives you
   printf '/login alice PASSWORD\\n/join general\\n/send Hello\\n/exit\\n' | securechat --plain
+  securechat send ops 'disk almost full'     one message from a script; securechat send --help says more
+  securechat listen ops --json               what comes, for a script
   securechat admin invite                    a line that lets one friend in (on the server's machine)
   securechat admin --help                    what else a server's operator can do
   securechat doctor                          what is wrong on this machine, and what to type next
@@ -31,10 +33,18 @@ member; 130 interrupted. A script ends with its first command that fails.
 """
 
 
+def add_credentials(parser: argparse.ArgumentParser) -> None:
+    """The options that say who logs in, for every command that may."""
+    parser.add_argument("--user", metavar="NAME", help="who logs in; else the only account of this machine there")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--password-file", metavar="FILE", help="its password; nobody else may read that file")
+    place.add_argument("--password-fd", type=int, metavar="N", help="the same, the first line of an open descriptor")
+
+
 def _client_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="securechat",
-        usage="securechat [options] [LINE]\n       securechat demo | doctor | admin | version [--help]",
+        usage="securechat [options] [LINE]\n       securechat send | listen | demo | doctor | admin | version [--help]",
         description="An end-to-end encrypted chat, in the terminal or in a pipe.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,6 +52,7 @@ def _client_parser() -> argparse.ArgumentParser:
     parser.add_argument("line", nargs="?", metavar="LINE", help="a connect line, or HOST[:PORT]")
     parser.add_argument("--connect", metavar="LINE", help="the same as an option (also: SECURECHAT_CONNECT)")
     parser.add_argument("--data-dir", metavar="DIR", help="where your keys lie (also: SECURECHAT_DATA_DIR)")
+    add_credentials(parser)
     parser.add_argument("--plain", action="store_true", help="lines in, lines out: for pipes and screen readers")
     parser.add_argument("--keep-going", action="store_true", help="a script goes on after a command that failed")
     parser.add_argument(
@@ -62,13 +73,17 @@ def _run_client(arguments: Sequence[str]) -> int:
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner
 
+    from securechat.client.credentials import find_password
     from securechat.client.service import TerminalClient
     from securechat.link import count_steadily
 
     count_steadily(reactor)
-    globalLogBeginner.beginLoggingTo([_log_nothing_but_faults], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([log_nothing_but_faults], redirectStandardIO=False)
+    named = options.user or options.password_file or options.password_fd is not None
     client = TerminalClient(
         reactor,
+        user=options.user,
+        password=find_password(options.password_file, options.password_fd, os.environ) if named else None,
         line=options.connect or options.line,
         data_dir=options.data_dir,
         plain=options.plain,
@@ -82,7 +97,7 @@ def _run_client(arguments: Sequence[str]) -> int:
 
 
 @provider(ILogObserver)
-def _log_nothing_but_faults(event: dict[str, Any]) -> None:
+def log_nothing_but_faults(event: dict[str, Any]) -> None:
     """The screen is the chat's. A fault of the program itself is told, without its insides."""
     if event.get("log_level") in (LogLevel.error, LogLevel.critical):
         if os.environ.get("SECURECHAT_DEBUG"):
@@ -134,7 +149,21 @@ def _version(arguments: Sequence[str]) -> int:
     return Exit.OK
 
 
-_SUBCOMMANDS: Final = {"admin": _admin, "demo": _demo, "doctor": _doctor, "version": _version}
+def _send(arguments: Sequence[str]) -> int:
+    from securechat import scripting
+
+    return scripting.send(arguments)
+
+
+def _listen(arguments: Sequence[str]) -> int:
+    from securechat import scripting
+
+    return scripting.listen(arguments)
+
+
+_SUBCOMMANDS: Final = {
+    "admin": _admin, "demo": _demo, "doctor": _doctor, "listen": _listen, "send": _send, "version": _version,
+}  # fmt: skip
 
 
 def _printed(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
@@ -143,7 +172,8 @@ def _printed(run: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
         try:
             return run(arguments)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed before the start: what has its own descriptors goes on without
+                sys.stdout.flush()
     except OSError as error:
         with contextlib.suppress(OSError, ValueError):  # or Python tries, and complains, once more when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -110,10 +110,15 @@ class Attention:
 
     def read_elsewhere(self, conversation: Conversation, seq: int) -> None:
         """Another device of this account has come so far; what is behind that is counted anew."""
+        if seq > conversation.read_to:
+            conversation.read = max(conversation.read, seq)
+            self.read_up_to(conversation, seq)
+
+    def read_up_to(self, conversation: Conversation, seq: int) -> None:
+        """Everything up to a message was seen; what is behind it stays as it is."""
         if seq <= conversation.read_to:
             return
         conversation.read_to = seq
-        conversation.read = max(conversation.read, seq)
         left = [entry for entry in conversation.timeline.since(seq) if self._unread(entry)]
         if seq >= conversation.cursor:
             left = []

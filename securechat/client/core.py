@@ -31,7 +31,7 @@ from securechat.client.healing import Healing
 from securechat.client.inbox import Inbox, OwnMessage
 from securechat.client.lobby import Lobby
 from securechat.client.notes import Notes
-from securechat.client.outbox import Entry, Outbox, Sealed, Turn
+from securechat.client.outbox import Entry, Outbox, Sealed, Turn, watched
 from securechat.client.people import People, pins_from
 from securechat.client.post import Post
 from securechat.client.preferences import Preferences
@@ -135,6 +135,7 @@ class ChatCore:
         self._saving: Any = None
         self._said_down = False
         self._work = ""
+        self._begun: Deferred[Exit] | None = None
         self.retry_at = 0.0
         self._login_at = 0.0  # no first login is asked for before
         self.changed_server: ChangedServer | None = None
@@ -234,8 +235,36 @@ class ChatCore:
 
     # --- what a view calls (view.Client) ----------------------------------------------------------------------------
 
+    def begin(self, user: str, password: str | None = None) -> None:
+        """Logs in before the first typed line has its turn; without a password the view is asked for it."""
+        self._begun = Deferred.fromCoroutine(self.log_in(user, password))
+        self._begun.addErrback(self._broke_off)
+
+    def _broke_off(self, failure: Any) -> Exit:
+        self.log.failure("the first login broke off", failure=failure)
+        return Exit.FIXABLE
+
+    async def log_in(self, user: str, password: str | None = None) -> Exit:
+        """As /login."""
+        login = commands.find("login")
+        assert login is not None
+        typed = commands.Typed(login, (user,) if password is None else (user, password))
+        return await self.attempt(slash.run(self, typed))
+
+    async def _beginning(self) -> Exit:
+        """What became of `begin`: a script has nothing to do without it, a person may try again."""
+        if self._begun is None:
+            return Exit.OK
+        status = await watched(self._begun)
+        if status is Exit.OK or self.view.interactive:
+            self._begun = None
+            return Exit.OK
+        return status
+
     async def submit(self, line: str) -> Exit:
         """Runs one typed line; every error is shown, none is raised."""
+        if status := await self._beginning():
+            return status
         self.commanded = self.commanded or isinstance(commands.parse(line, self.preferences.aliases), commands.Typed)
         if self._before is not None:
             await self._before
@@ -270,11 +299,15 @@ class ChatCore:
             return Exit.FIXABLE
         except SecureChatError as error:
             await self._leave_half_open()
-            status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.FIXABLE)
-            if isinstance(error, LinkLost):
-                status = Exit.NETWORK
-            self.show(Failure(_sentence(error), status))
-            return status
+            return self.fail(error)
+
+    def fail(self, error: SecureChatError) -> Exit:
+        """Shows why something is not done; the status that says so."""
+        status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.FIXABLE)
+        if isinstance(error, LinkLost):
+            status = Exit.NETWORK
+        self.show(Failure(_sentence(error), status, _code(error)))
+        return status
 
     async def _leave_half_open(self) -> None:
         """A login that failed leaves no half-open connection behind."""
@@ -288,7 +321,7 @@ class ChatCore:
 
     async def close(self, timeout: float) -> Exit:
         """Waits for the outbox, then leaves; says what was not acknowledged."""
-        status = Exit.OK
+        status = await self._beginning() if timeout and not self.view.interactive else Exit.OK
         if self.outbox is not None and self.outbox.moving():
             waiting = self.outbox.idle().addTimeout(min(timeout, self.timeout), self.reactor)
             with contextlib.suppress(TimeoutError):
@@ -777,7 +810,7 @@ class ChatCore:
         text = str(error)
         if isinstance(error, InvalidKey):  # the others may start with a name
             text = f"{text[:1].upper()}{text[1:]}."
-        self.show(Failure(f"{text}{fate}", status))
+        self.show(Failure(f"{text}{fate}", status, _code(error)))
         where = entry.where
         known = self.with_peer(where[1:]) if where[0] == "@" else self.conversations.labelled(where)
         if isinstance(error, Refused) and error.code is BAD_HEADER and known is not None:
@@ -937,6 +970,11 @@ def _sentence(error: Exception) -> str:
     """What an error says, with a capital; those that may start with a name stay as they are."""
     text = str(error)
     return text[:1].upper() + text[1:] if isinstance(error, (LinkLost, InvalidKey, WrongSecret)) else text
+
+
+def _code(error: Exception) -> str:
+    """The wire code of an error; "" where it has none."""
+    return error.code.name if isinstance(error, Refused) else ""
 
 
 def _by_conversation(records: Records, kind: str) -> dict[str, dict[str, Any]]:

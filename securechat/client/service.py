@@ -16,6 +16,7 @@ from twisted.python.threadpool import ThreadPool
 
 from securechat.client.connection import listens
 from securechat.client.core import ChatCore
+from securechat.client.credentials import choose_user
 from securechat.client.profile import ClientDir
 from securechat.client.views import prompt
 from securechat.client.views.plain import PlainView
@@ -48,6 +49,7 @@ class TerminalClient(Service):
         plain: never the prompt.
         keep_going: a script goes on after a failed command.
         timeout: seconds to wait for acknowledgements at the end.
+        user, password: who logs in before anything is typed; a password without a name is the only account's.
         done: called once with the exit status; None: the reactor is stopped.
     """
 
@@ -62,6 +64,8 @@ class TerminalClient(Service):
         plain: bool = False,
         keep_going: bool = False,
         timeout: float = 30.0,
+        user: str | None = None,
+        password: str | None = None,
         done: Callable[[Exit], None] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -72,6 +76,7 @@ class TerminalClient(Service):
         self._plain = plain
         self._keep_going = keep_going
         self._timeout = timeout
+        self._login = None if user is None and password is None else (user, password)
         self._done = done
         self._pool = ThreadPool(1, _THREADS, name="client")
         self._view: PlainView | prompt.PromptView | None = None
@@ -83,6 +88,7 @@ class TerminalClient(Service):
         """Opens the view and says hello. Raises BadAddress for a connect line that is none, StartupError."""
         super().startService()
         line = choose_line(self._given, self._directory, self._environ)
+        user = "" if self._login is None else choose_user(self._login[0], self._directory, line)
         self._prepare()
         why_plain = "you asked for it" if self._plain else prompt.available(self._reactor, self._environ)
         view: PlainView | prompt.PromptView
@@ -97,7 +103,10 @@ class TerminalClient(Service):
         self._pool.start()
         core.start()
         view.start(core)
-        if view.interactive:
+        if self._login is not None:
+            core.begin(user, self._login[1])
+            self._login = None
+        elif view.interactive:
             Deferred.fromCoroutine(self._welcome(core, None if self._plain else why_plain)).addErrback(
                 lambda failure: self.log.failure("the welcome failed", failure=failure)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.display import clean, not_shown
@@ -48,7 +49,7 @@ def item_of(entry: Entry, conversation: Conversation, user: str, *, timed: bool 
     """A message as it stands now."""
     kept = entry.kept
     if kept.hidden and kept.hidden != DELETED:
-        return Unshown(conversation.title, 1, kept.why, kept.seq)
+        return Unshown(conversation.title, 1, kept.why, kept.seq, kept.hidden, kept.sender)
     body = entry.body
     return Message(
         conversation.title,
@@ -66,6 +67,9 @@ def item_of(entry: Entry, conversation: Conversation, user: str, *, timed: bool 
         reactions=() if entry.deleted else tuple((emoji, tuple(who)) for emoji, who in entry.reactions.items()),
         seq=kept.seq,
         ts=kept.at,
+        id=kept.id,
+        reply=body.reply if isinstance(body, Text) else "",
+        author=kept.author,
     )
 
 
@@ -114,6 +118,9 @@ def told(taken: Taken, conversation: Conversation, user: str) -> Item:
         "" if taken.before is None else beginning(taken.before.text),
         "" if entry is None else entry.kept.sender,
         0 if entry is None else entry.seq,
+        change.to if isinstance(change, React) else change.of,
+        kept.at,
+        kept.seq,
     )
 
 
@@ -143,7 +150,7 @@ def fold(items: Iterable[Item]) -> list[Item]:
     for item in items:
         last = folded[-1] if folded else None
         if isinstance(item, Unshown) and isinstance(last, Unshown) and item.same_as(last):
-            folded[-1] = Unshown(last.where, last.count + item.count, last.reason, last.seq)
+            folded[-1] = replace(last, count=last.count + item.count)
         else:
             folded.append(item)
     return folded

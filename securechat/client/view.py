@@ -34,6 +34,8 @@ class Message:
         edited, deleted: whether its author changed it, or took it back.
         reactions: emoji and who reacted with it.
         seq, ts: its number there, and the server's time, milliseconds; 0 where unknown. No part of what is said.
+        id, reply: its own id, and that of the message it answers, 64 hex digits; "" where there is none. Nor are these.
+        author: a short hash of the identity that signed it; "" where that is not known.
     """
 
     where: str
@@ -51,6 +53,9 @@ class Message:
     reactions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     seq: int = field(default=0, compare=False)
     ts: int = field(default=0, compare=False)
+    id: str = field(default="", compare=False)
+    reply: str = field(default="", compare=False)
+    author: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Changed:
         before: how the message began, "" where it is not known here.
         sender: whose message that is; "" likewise.
         seq: of the message that changed, 0 likewise.
+        id: of the message that changed, which is always known.
+        ts, number: of the change itself: the server's time, milliseconds, and its number in the conversation.
     """
 
     where: str
@@ -71,6 +78,9 @@ class Changed:
     before: str = ""
     sender: str = ""
     seq: int = field(default=0, compare=False)
+    id: str = field(default="", compare=False)
+    ts: int = field(default=0, compare=False)
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +94,19 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Unshown:
-    """`count` messages that are not shown, from number `seq` on, and the one reason."""
+    """`count` messages that are not shown, from number `seq` on, and the one reason.
+
+    Attributes:
+        finding: its name in `crypto.findings`; "" where it is none of those.
+        sender: by whom the first of them is said to be.
+    """
 
     where: str
     count: int
     reason: str
     seq: int = field(default=0, compare=False)
+    finding: str = field(default="", compare=False)
+    sender: str = field(default="", compare=False)
 
     def same_as(self, other: Unshown) -> bool:
         """Whether one line may say both."""
@@ -113,10 +130,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A command or a message failed; the text says what to do next."""
+    """A command or a message failed; the text says what to do next, `code` is the wire code where it has one."""
 
     text: str
     exit: Exit = Exit.FIXABLE
+    code: str = field(default="", compare=False)
 
 
 Item = Message | Changed | Membership | Unshown | Answer | Notice | Failure

@@ -31,6 +31,7 @@ ARROWS: Final[dict[str, frozenset[str] | None]] = {
     "client_tap": ALL,
     "cli": ALL,
     "demo": ALL,
+    "scripting": ALL,
 }
 
 # Narrower than their package's row: a session, and what answers its requests, know the verbs of a store, not

@@ -87,7 +87,10 @@ async def secret(core: ChatCore, given: str | None, question: str) -> str:
     """A password given on the line, or asked for without echo."""
     typed = given if given is not None else await core.view.ask_secret(question)
     if not typed:
-        raise Mistyped("No password was given. On a pipe it stands on the line: /login NAME PASSWORD.")
+        raise Mistyped(
+            "No password was given. On a pipe it stands on the line: /login NAME PASSWORD; or nobody types it:"
+            " securechat --user NAME --password-file FILE"
+        )
     return typed
 
 

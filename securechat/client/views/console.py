@@ -85,19 +85,23 @@ class Console:
         """Whether both end in the same place; written through one descriptor they keep their order."""
         return self._open[1] and self._open[2] and os.path.samestat(os.fstat(1), os.fstat(2))
 
-    def open(self, protocol: IProtocol) -> None:
-        """Connects a protocol to standard input and output."""
+    def open(self, protocol: IProtocol, *, reading: bool = True) -> None:
+        """Connects a protocol to standard input and output.
+
+        Args:
+            reading: whether standard input is read at all; a job in the background must not touch its terminal.
+        """
         for fd in range(3):
             if self._open[fd]:
                 self._flags[fd] = fcntl.fcntl(fd, fcntl.F_GETFL)
         if self._open[2] and not self.errors_are_output:
             self._errors = _ErrorWriter(self._reactor, 2)
-        stdin, stdout = self._or_null(0, os.O_RDONLY), self._or_null(1, os.O_WRONLY)
+        stdin, stdout = self._or_null(0, os.O_RDONLY, reading), self._or_null(1, os.O_WRONLY)
         cast(Any, StandardIO)(protocol, stdin, stdout, self._reactor)  # annotated in part, and as on Windows
 
-    def _or_null(self, fd: int, mode: int) -> int:
+    def _or_null(self, fd: int, mode: int, wanted: bool = True) -> int:
         """The descriptor, or one that is empty and swallows everything."""
-        if self._open[fd]:
+        if self._open[fd] and wanted:
             return fd
         self._spare.append(os.open(os.devnull, mode))
         return self._spare[-1]
