@@ -483,7 +483,7 @@ class ChatCore:
         except (Refused, InvalidKey, WrongPassword, KeysOutOfReach, localfirst.NotTakenUp) as error:
             passing = isinstance(error, Refused) and error.code.exit in (Exit.NETWORK, Exit.RATE_LIMITED)
             if passing and self.account is not None:
-                if first and isinstance(error, Refused):
+                if isinstance(error, Refused) and not account.logged_in:
                     self._put_off(error)
                 protocol.give_up(str(error))  # a server that is not up to it yet: the link tries again
                 return

@@ -201,7 +201,7 @@ class PipeTests(IntegrationTestCase):
             "! A password has at least 8 characters",
             "! You are not in nowhere",
             "! No room is active",
-            "! Usage: /pm <user> <message>",
+            "! Usage: /pm <user> [message]",
         ]
         failures = [entry for entry in done.stderr.splitlines() if entry.startswith("!")]
         self.assertEqual(len(said), len(failures), failures)

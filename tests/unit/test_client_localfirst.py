@@ -392,6 +392,14 @@ class RefusedTests(LocalCase):
         self.pass_time(10)
         self.assertIn(IN, fresh.view.text)
 
+    def test_busy_afterwards(self) -> None:
+        """Where it logged in and only what was missed is put off, nobody is told that they are not logged in."""
+        self.network.refuse("sync", BUSY, retry_after=1.0)
+        fresh = self.log_in()
+        self.pass_time(10)
+        self.assertNotIn("Not logged in yet", fresh.view.text)
+        self.assertTrue(fresh.core.synced)
+
     def logins(self) -> int:
         """How often a login by this client was asked for."""
         return sum(wire.commands.count("login") for wire in self.network.wires[2:])
