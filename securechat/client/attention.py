@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import Conversation
 from securechat.client.telling import calls
-from securechat.client.timeline import Entry, Taken, as_shown
+from securechat.client.timeline import Entry, Taken, target_of, to_keep
 from securechat.client.view import Alert, RoomState
 from securechat.wire.names import fold_user
 
@@ -52,11 +52,17 @@ class Attention:
         (self.ignored.add if ignored else self.ignored.discard)(user)
         if self._core.notes is not None:
             self._core.notes.put("ignore", user, ignored)
+        self._redraw()
 
     def take_ignored(self, subject: str, value: object) -> None:
         """The same from before, or from another device."""
         if fold_user(subject) == subject:
             (self.ignored.add if value is True else self.ignored.discard)(subject)
+            self._redraw()
+
+    def _redraw(self) -> None:
+        if self._core.conversations.active:
+            self._core.view.opened(self._core.conversations.active)
 
     def took(self, conversation: Conversation, taken: Taken) -> bool:
         """A message has just come: kept, counted, perhaps said aloud. Whether it is to be shown."""
@@ -67,7 +73,7 @@ class Attention:
         if len(conversation.timeline) > 2 * IN_MEMORY and conversation.title != self._core.conversations.active:
             conversation.timeline.keep_newest(IN_MEMORY)
         new = taken.change is None and entry is not None and not kept.hidden and sender != self._core.user
-        counts = new and sender not in self.ignored
+        counts = new and sender not in self.ignored and kept.seq > conversation.read_to
         called = counts and entry is not None and self._calls(conversation, entry)
         if self._core.view.follows(conversation.title) or not (counts or conversation.unread):
             conversation.read_to = max(conversation.read_to, kept.seq)
@@ -84,9 +90,10 @@ class Attention:
     def keep(self, conversation: Conversation, taken: Iterable[Taken]) -> None:
         """What was taken in goes to the archive, and how it leaves an earlier message."""
         for each in taken:
-            self._core.archived(conversation, each.kept)
-            if each.change is not None and each.entry is not None and not each.refused:
-                self._core.archived(conversation, as_shown(each.entry))
+            for kept in to_keep(each):
+                self._core.archived(conversation, kept)
+            if each.entry is None and target_of(each.kept):
+                self._core.scrollback.mend(conversation, each.kept)
 
     def _calls(self, conversation: Conversation, entry: Entry) -> bool:
         return conversation.peer is not None or calls(entry.body, self._core.user)
@@ -119,11 +126,13 @@ class Attention:
         if seq <= conversation.read_to:
             return
         conversation.read_to = seq
-        left = [entry for entry in conversation.timeline.since(seq) if self._unread(entry)]
-        if seq >= conversation.cursor:
-            left = []
-        conversation.unread = min(conversation.unread, len(left))
-        conversation.mentions = min(conversation.mentions, sum(self._calls(conversation, entry) for entry in left))
+        timeline = conversation.timeline
+        left = [entry for entry in timeline.since(seq) if self._unread(entry)]
+        unread, mentions = len(left), sum(self._calls(conversation, entry) for entry in left)
+        if seq < conversation.cursor and not 0 < timeline.first <= seq + 1:  # not all of them are in memory
+            unread, mentions = conversation.cursor - seq, conversation.mentions
+        conversation.unread = min(conversation.unread, unread)
+        conversation.mentions = min(conversation.mentions, mentions, conversation.unread)
         self._core.shown(conversation)
         self._core.status_changed()
 

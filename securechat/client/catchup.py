@@ -99,6 +99,9 @@ class CatchUp:
             Refused, LinkLost: then it is told when the connection is back.
         """
         await self._core.request(self._asked())
+        if not self._core.shares_presence:
+            for conversation in self._core.conversations:
+                conversation.online.clear()
 
     def end(self) -> None:
         """What was caught up counts no more, nor does what is still to be shown of it."""
@@ -106,6 +109,8 @@ class CatchUp:
             self._note_time()
         self.synced = False
         self._round += 1
+        for conversation in self._core.conversations:
+            conversation.online.clear()  # who is there is asked anew
 
     def _take_state(self, state: m.ConversationState, *, known: bool, same_epoch: bool) -> bool:
         """Where one conversation stands by the server's word.
@@ -130,7 +135,7 @@ class CatchUp:
                 before.title,
             )
         conversation.first, conversation.read = state.first, state.read
-        self._core.attention.read_elsewhere(conversation, max(state.read, state.first))
+        self._core.attention.read_elsewhere(conversation, min(max(state.read, state.first), state.last))
         self._core.shown(conversation)
         seq = conversation.cursor
         seen = conversation.reader.transcript.at(state.start[0])  # some more may have been shown while this was asked

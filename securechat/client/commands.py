@@ -270,7 +270,10 @@ def parse(line: str, aliases: Mapping[str, str] | None = None) -> Typed | Text |
     word, rest = _split(typed[1:])
     command = find(word)
     if command is None and aliases and word.lower() in aliases:
-        return parse(f"{aliases[word.lower()]} {rest}".rstrip())  # once: an alias stands for no other
+        meant = parse(f"{aliases[word.lower()]} {rest}".rstrip())  # once: an alias stands for no other
+        if isinstance(meant, Typed) and meant.command.secrets:  # it was written into the file by hand
+            return Misfit(f"An alias cannot stand for /{meant.command.name}: a password typed behind it would show.")
+        return meant
     if command is None:
         return Misfit(unknown(word))
     arguments = tuple(rest.split(maxsplit=max(command.most - 1, 0)))

@@ -42,13 +42,22 @@ class Company:
     def heard(self, event: m.TypingEvent) -> None:
         """Somebody is typing, by the server's word."""
         conversation = self._core.conversations.get(event.room)
-        if conversation is None or event.user in self._core.attention.ignored:
+        if conversation is None or not self._core.wants_typing or event.user in self._core.attention.ignored:
             return
-        if event.user not in self._members(conversation):
-            return
+        if event.user == self._core.user or event.user not in self._members(conversation):
+            return  # another device of this account, or nobody who could
         self._heard.setdefault(conversation.id, {})[event.user] = self._core.reactor.seconds()
         self._core.status_changed()
         self._core.reactor.callLater(FORGET_SECONDS, self._core.status_changed)
+
+    async def look(self, conversation: Conversation) -> None:
+        """Asks who is in a room now, where that is shared: afterwards one hears only of those who come and go."""
+        if not self._core.shares_presence or conversation.peer is not None or not self._core.can_send():
+            return
+        with contextlib.suppress(LinkLost, Refused):
+            reply: m.OnlineOk = await self._core.request(m.Online(room=conversation.room))
+            conversation.online = set(reply.users)
+            self._core.status_changed()
 
     @staticmethod
     def _members(conversation: Conversation) -> set[str]:

@@ -228,6 +228,7 @@ class ServerLink:
             self._up.give_up("you asked for another connection")
         elif self._service is not None and self._first is None:
             self._service.stopService()
+            self._listener.link_down("you asked for another connection", 0.0)
             self._serve()
 
     def begin(self, srv: str) -> None:

@@ -205,6 +205,8 @@ class ChatCore:
             await self.scrollback.fill(conversation)
         if self.conversations.active == title:
             self.view.opened(title)
+        if conversation is not None:
+            await self.company.look(conversation)
 
     @property
     def shares_presence(self) -> bool:
@@ -224,6 +226,12 @@ class ChatCore:
     async def _share_anew(self) -> None:
         with contextlib.suppress(LinkLost, Refused):  # then with the next connection
             await self.catchup.tell_wishes()
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        conversation = self.conversations.titled(self.conversations.active)
+        if conversation is not None:
+            await self.company.look(conversation)
 
     async def _ask_code(self) -> str | None:
         return await self.view.ask_secret("Recovery code: ")
@@ -375,10 +383,16 @@ class ChatCore:
         online = self.link is not None and self.link.protocol is not None
         if self.inbox is not None and online:
             await self._briefly(self.inbox.shown())
+        if self.notes is not None:
+            await self._briefly(Deferred.fromCoroutine(self._last_notes(self.notes, online=online and self.synced)))
         with contextlib.suppress(CannotKeep):
             read = await self._keep_shown()
             if online:
                 await self._briefly(Deferred.fromCoroutine(self._tell_read(read)))
+
+    async def _last_notes(self, notes: Notes, *, online: bool) -> None:
+        with contextlib.suppress(CannotKeep):
+            await notes.settle(online=online)
 
     async def _briefly(self, work: Deferred[None]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -386,6 +400,8 @@ class ChatCore:
 
     async def put_down(self) -> None:
         """The account is about to be opened anew, with other keys: notes what was shown, and shows nothing more."""
+        if self.notes is not None:
+            await self._last_notes(self.notes, online=False)
         self._stop_talk()
         with contextlib.suppress(CannotKeep):
             await self._keep_shown()
@@ -609,6 +625,7 @@ class ChatCore:
         """What one's other devices noted is fetched, and what was noted here is told to them."""
         if self.notes is not None:
             self.own_task(self._fetch_notes(self.notes), "sharing notes")
+        self.own_task(self._look_around(), "looking who is there")
 
     async def _fetch_notes(self, notes: Notes) -> None:
         with contextlib.suppress(LinkLost, Refused):  # with the next connection

@@ -188,7 +188,7 @@ def _change(item: Changed) -> str:
             return f"{who} deleted {before}"
         case "reacted":
             return f"{who} reacted {clean(item.text, name=True)} to {whose}"
-    return f"{who} took back {clean(item.text, name=True)} to {whose}"
+    return f"{who} took back {clean(item.text, name=True)} from {whose}"
 
 
 def _time(at: int | None, tz: tzinfo | None) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from securechat.client.commands import has_secret
+
 if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
@@ -22,7 +24,8 @@ class Drafts:
         return "" if conversation is None else conversation.draft
 
     def put(self, where: str, text: str) -> None:
-        """Keeps what is half typed there; "" drops it. A password on a line of a command never gets here: see views."""
+        """Keeps what is half typed there; "" drops it. Of a line with a password nothing is kept."""
+        text = "" if has_secret(text) else text
         conversation = self._core.conversations.titled(where)
         if conversation is None or conversation.draft == text:
             return

@@ -311,6 +311,7 @@ class Lobby:
         await self._core.book.adopt(conversation)
         await self.pin_name(conversation)
         self._core.catchup.check_entry(conversation.room, passed_over=False)
+        self._core.attention.read_elsewhere(conversation, first)  # nothing from before is to be read here
         self._core.shown(conversation)
         return conversation
 

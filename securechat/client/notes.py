@@ -62,6 +62,13 @@ class Notes:
         self._later(KEEP_SECONDS, self.keep)
         self._later(TELL_SECONDS, self.tell)
 
+    async def settle(self, *, online: bool) -> None:
+        """What was changed is on this machine's disk, and at the server where there is one. Raises CannotKeep."""
+        if self._unsaved:
+            await self._keep()
+        if online:
+            await self.tell()
+
     def stop(self) -> None:
         """Nothing more happens by itself."""
         for timer in self._timers.values():
@@ -78,12 +85,17 @@ class Notes:
 
     async def keep(self) -> None:
         """Writes what was changed; where the disk does not take it, the next change tries again."""
+        with contextlib.suppress(CannotKeep):
+            await self._keep()
+
+    async def _keep(self) -> None:
         names, self._unsaved = self._unsaved, set()
         try:
             puts = [("note", name, list(self._known[name])) for name in sorted(names)]
             await self._core.keep([*puts, ("meta", "notes", self._version)], [])
         except CannotKeep:
             self._unsaved |= names
+            raise
 
     async def tell(self) -> None:
         """Gives the server what it does not have."""
@@ -132,10 +144,12 @@ class Notes:
         keys, account = self._keys(), self._core.account
         if keys is None or account is None:
             return
-        with contextlib.suppress(InvalidKey, WrongSecret, ValueError, TypeError):
+        with contextlib.suppress(InvalidKey, WrongSecret, ValueError, TypeError, OverflowError, RecursionError):
             at, kind, subject, value = json.loads(
                 open_note(keys, name, blob, srv=account.profile.srv, user=account.user)
             )
+            if not (isinstance(kind, str) and isinstance(subject, str)):
+                return
             known = f"{kind} {subject}"
             if name != note_name(keys, kind, subject) or int(at) <= self._known.get(known, (0,))[0]:
                 return

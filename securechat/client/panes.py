@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import Conversation
 from securechat.client.telling import fold, item_of
-from securechat.client.timeline import Entry, Kept
-from securechat.client.view import Item
+from securechat.client.timeline import Entry, Timeline
+from securechat.client.view import Item, Message, Unshown
 from securechat.crypto.trust import TrustState
 from securechat.errors import Exit
 
@@ -16,13 +18,36 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 
+_FEW: Final = 200  # entries that changed since a list was made, with which it is not made anew
+
+
+@dataclass(eq=False, slots=True)
+class _Drawn:
+    """A list that was made, and of what: of a timeline at a version, with so many entries `lost`, up to the `last`."""
+
+    timeline: Timeline
+    where: str
+    ignored: frozenset[str]
+    version: int = -1
+    lost: int = 0
+    last: int = 0
+    items: Sequence[Item] = ()
+
+    def fits(self, timeline: Timeline, where: str, ignored: frozenset[str]) -> bool:
+        """Whether it is of that timeline, told in the same words to the same person."""
+        return self.timeline is timeline and (self.where, self.ignored) == (where, ignored)
+
+
+def _seq(item: Item) -> int:
+    return item.seq if isinstance(item, (Message, Unshown)) else 0
+
+
 class Panes:
     """A core as `view.Desktop`."""
 
     def __init__(self, core: ChatCore) -> None:
         self._core = core
-        self._drawn: dict[str, tuple[int, Sequence[Item]]] = {}
-        self._items: dict[Entry, tuple[Kept, int, Item]] = {}
+        self._drawn: _Drawn | None = None  # one is before anybody's eyes
 
     @property
     def exiting(self) -> bool:
@@ -46,21 +71,43 @@ class Panes:
         conversation = self._core.conversations.titled(where)
         if conversation is None:
             return ()
-        version, items = self._drawn.get(conversation.id, (-1, ()))
-        if version != conversation.timeline.version:
-            shown = (e for e in conversation.timeline if e.kept.sender not in self._core.attention.ignored)
-            items = fold(self._item(entry, conversation) for entry in shown)
-            self._drawn = {conversation.id: (conversation.timeline.version, items)}  # one is before anybody's eyes
+        timeline, ignored = conversation.timeline, frozenset(self._core.attention.ignored)
+        drawn = self._drawn
+        if drawn is None or not drawn.fits(timeline, where, ignored):
+            self._drawn = drawn = _Drawn(timeline, where, ignored)
+        if drawn.version != timeline.version:
+            drawn.items = self._anew(conversation, drawn)
+            drawn.version, drawn.lost = timeline.version, timeline.lost
+            drawn.last = timeline[-1].seq if len(timeline) else 0
+        return drawn.items
+
+    def _anew(self, conversation: Conversation, drawn: _Drawn) -> Sequence[Item]:
+        """The list as it is now: where only a few entries are new or changed, by what they change alone."""
+        timeline = conversation.timeline
+        changed = [entry for entry in timeline if entry.version > drawn.version]
+        if len(changed) > _FEW or timeline.lost != drawn.lost:
+            return fold(self._item(entry, conversation) for entry in timeline if entry.kept.sender not in drawn.ignored)
+        items = list(drawn.items)
+        for entry in changed:
+            if entry.kept.sender in drawn.ignored:
+                continue
+            item, place = self._item(entry, conversation), bisect_left(items, entry.seq, key=_seq)
+            there = items[place] if place < len(items) else None
+            if entry.seq > drawn.last:
+                items[-1:] = fold([*items[-1:], item])
+            elif isinstance(item, Message) and isinstance(there, Message) and there.seq == entry.seq:
+                items[place] = item
+            else:  # something between the others, or a line for several
+                everyone = (each for each in timeline if each.kept.sender not in drawn.ignored)
+                return fold(self._item(each, conversation) for each in everyone)
         return items
 
     def _item(self, entry: Entry, conversation: Conversation) -> Item:
-        kept, changes, item = self._items.get(entry, (None, 0, None))
-        if item is None or kept is not entry.kept or changes != len(entry.changes):
+        drawn: tuple[int, str, Item] | None = entry.drawn
+        if drawn is None or drawn[:2] != (entry.version, conversation.title):
             item = item_of(entry, conversation, self._core.user, timed=True)
-            if len(self._items) > 50_000:
-                self._items.clear()
-            self._items[entry] = (entry.kept, len(entry.changes), item)
-        return item
+            drawn = entry.drawn = (entry.version, conversation.title, item)
+        return drawn[2]
 
     async def older(self, where: str) -> int:
         """Brings older messages; how many."""
@@ -127,11 +174,11 @@ class Panes:
         return self._core.drafts.get(where)
 
     def set_draft(self, where: str, text: str) -> None:
-        """Keeps what is half typed there."""
-        self._core.drafts.put(where, text)
+        """Keeps what is half typed there; that something is typed may be told."""
         conversation = self._core.conversations.titled(where)
-        if conversation is not None and text and not text.startswith("/"):
+        if conversation is not None and text not in ("", conversation.draft) and text.lstrip()[:1] not in ("", "/"):
             self._core.company.typing(conversation)
+        self._core.drafts.put(where, text)
 
     def preference(self, name: str) -> str:
         """As its user wants it."""

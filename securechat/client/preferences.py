@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from securechat.errors import Exit, SecureChatError
 from securechat.private_files import private_directory, write_private
@@ -50,7 +50,7 @@ class Preference:
             if not value.isdecimal() or not least <= int(value) <= most:
                 raise BadPreference(f"{self.name} is a whole number from {least} to {most}.")
             return str(int(value))
-        if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        if any(ord(c) < 32 for c in value) or _UNWRITABLE.search(value):
             raise BadPreference(f"{self.name} cannot hold control characters.")
         if not self.choices:
             return value
@@ -121,29 +121,29 @@ class Preferences:
         """Chooses a value, here and in the file; answers it as it is kept.
 
         Raises:
-            BadPreference.
+            BadPreference: there is no such one; or it counts until the end of this run, as the file is to be mended.
             OSError: it counts until the end of this run, and is not kept.
         """
         row = preference(name)
         value = row.checked(value)
         self._over.pop(row.name, None)
         self._chosen[row.name] = value
-        self._write(row.name, f"{row.name} = {_quoted(value)}")
+        self._write("", row.name, value)
         return value
 
     def alias(self, name: str, text: str) -> None:
-        """Makes ``/name`` stand for a text; "" ends that. Raises OSError."""
+        """Makes ``/name`` stand for a text; "" ends that. Raises BadPreference, OSError as `choose` does."""
+        if _UNWRITABLE.search(text):
+            raise BadPreference("An alias cannot hold characters that are no text.")
         if text:
             self.aliases[name] = text
         else:
             self.aliases.pop(name, None)
-        self._write_aliases()
+        self._write("alias", name, text or None)
 
     def _read(self) -> None:
-        if self._path is None or not self._path.exists():
-            return
         try:
-            found = tomllib.loads(self._path.read_text("utf-8"))
+            found = tomllib.loads(self._text())
         except (OSError, ValueError) as error:
             self.problems.append(
                 f"{self._path} is not read: {error}. What it says does not count until that is mended."
@@ -151,7 +151,7 @@ class Preferences:
             return
         aliases = found.pop("alias", {})
         if isinstance(aliases, dict):
-            self.aliases = {str(name): str(text) for name, text in aliases.items()}
+            self.aliases = {str(name).lower(): str(text) for name, text in aliases.items()}
         for name, value in found.items():
             text = {True: "on", False: "off"}.get(value) if isinstance(value, bool) else str(value)
             try:
@@ -160,43 +160,74 @@ class Preferences:
             except BadPreference as error:
                 self.problems.append(f"{self._path}: {error}")
 
-    def _write(self, name: str, line: str) -> None:
-        """Replaces one line of the file, or adds it above the first table; all else in it stays."""
+    def _text(self) -> str:
+        """What the file says; nothing where there is none. Raises OSError, ValueError."""
+        try:
+            return "" if self._path is None else self._path.read_text("utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _write(self, table: str, name: str, value: str | None) -> None:
+        """Replaces one line of a table of the file, adds it, or where there is no value removes it; all else stays."""
         if self._path is None:
             return
-        lines = self._lines()
-        table = next((i for i, text in enumerate(lines) if text.lstrip().startswith("[")), len(lines))
-        named = re.compile(rf"\s*[\"']?{re.escape(name).replace('-', '[-_]')}[\"']?\s*=")
-        for place in range(table):
-            if named.match(lines[place]):
-                lines[place] = line
-                break
-        else:
-            lines.insert(table, line)
-        self._save(lines)
-
-    def _write_aliases(self) -> None:
-        if self._path is None:
-            return
-        lines = self._lines()
-        start = next((i for i, text in enumerate(lines) if text.strip() == "[alias]"), None)
-        if start is not None:
-            end = next((i for i in range(start + 1, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
-            del lines[start:end]
-        if self.aliases:
-            lines += ["[alias]", *(f"{_quoted(name)} = {_quoted(text)}" for name, text in self.aliases.items())]
-        self._save(lines)
-
-    def _lines(self) -> list[str]:
-        assert self._path is not None
-        return self._path.read_text("utf-8").splitlines() if self._path.exists() else []
-
-    def _save(self, lines: list[str]) -> None:
-        assert self._path is not None
+        try:
+            lines = self._text().splitlines()
+            before = tomllib.loads("\n".join(lines))
+            after = _with_line(lines, table, name, value)
+            if _without(tomllib.loads("\n".join(after)), table, name) != _without(before, table, name):
+                raise ValueError("its lines are more than this client understands")
+        except ValueError as error:
+            raise BadPreference(
+                f"That counts until you leave, but is not written: {self._path} has to be mended by hand ({error})."
+            ) from None
         private_directory(self._path.parent)
-        write_private(self._path, ("\n".join(lines) + "\n").encode("utf-8"))
+        write_private(self._path, ("\n".join(after) + "\n").encode("utf-8"))
+
+
+def _with_line(lines: Sequence[str], table: str, name: str, value: str | None) -> list[str]:
+    """The lines of a file with another value of one name in one table; "" is what stands above all tables."""
+    made = list(lines)
+    heads = [i for i, text in enumerate(made) if text.lstrip().startswith("[")] + [len(made)]
+    start, end = 0, heads[0]
+    if table:
+        head = re.compile(rf"\s*\[\s*{table}\s*\]")
+        at = next((place for place, i in enumerate(heads[:-1]) if head.match(made[i])), None)
+        if at is None:
+            if value is None:
+                return made
+            made.append(f"[{table}]")
+            start = end = len(made)
+        else:
+            start, end = heads[at] + 1, heads[at + 1]
+    word = re.escape(name).replace(r"\-", "-" if table else "[-_]")
+    named = re.compile(rf"\s*[\"']?{word}[\"']?\s*=", re.IGNORECASE)
+    there = [i for i in range(start, end) if named.match(made[i])]
+    line = [] if value is None else [f"{_quoted(name) if table else name} = {_quoted(value)}"]
+    if there:
+        made[there[0] : there[0] + 1] = line
+    else:
+        made[end:end] = line
+    return made
+
+
+def _without(found: dict[str, Any], table: str, name: str) -> dict[str, Any]:
+    """All that a file says but for one name."""
+    within = found.get(table) if table else found
+    same = {name.lower(), name.replace("-", "_").lower()}
+    rest = (
+        {key: each for key, each in within.items() if key.lower() not in same} if isinstance(within, dict) else within
+    )
+    if not table:
+        assert isinstance(rest, dict)
+        return rest
+    return {key: each for key, each in found.items() if key != table} | ({table: rest} if rest else {})
+
+
+_UNWRITABLE: Final = re.compile(r"[\x00\x7f\ud800-\udfff]")
 
 
 def _quoted(text: str) -> str:
-    """A TOML string; control characters never come here."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A TOML string."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in text) + '"'

@@ -1,4 +1,6 @@
-"""Older messages of a conversation: brought into memory from this machine, else from the server."""
+"""Older messages of a conversation: brought into memory from this machine, else from the server.
+
+And what happens to those that stay on disk when a message says that one of them is another now."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
-from securechat.client.timeline import Kept
+from securechat.client.timeline import Kept, Timeline, target_of, to_keep
 from securechat.errors import Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
@@ -54,6 +56,26 @@ class Scrollback:
                 break
         return conversation.timeline.has(seq)
 
+    def mend(self, conversation: Conversation, change: Kept) -> None:
+        """A change of a message that is not in memory has come: where that one is on disk, it is changed there."""
+        self._core.own_task(self._mend(conversation, change), "changing a message on disk")
+
+    async def _mend(self, conversation: Conversation, change: Kept) -> None:
+        archive, target, before = self._core.archive, target_of(change), change.seq
+        near: list[Kept] = [change]
+        while archive is not None and near[0].id != target:
+            older = await archive.before(conversation.id, before, STRETCH)
+            if not older or archive is not self._core.archive:
+                return
+            before = older[0].seq
+            near += [kept for kept in older if target_of(kept) == target]
+            near[:0] = [kept for kept in older if kept.id == target][:1]
+        stretch = Timeline()
+        stretch.take_all(near[:1])
+        for taken in [stretch.take(kept) for kept in sorted(near[1:], key=lambda kept: kept.seq)]:
+            for kept in to_keep(taken):
+                self._core.archived(conversation, kept)
+
     def _before(self, conversation: Conversation) -> int:
         return conversation.timeline.first or conversation.cursor + 1
 
@@ -70,7 +92,8 @@ class Scrollback:
         if before <= conversation.first + 1 or inbox is None:
             return 0
         with contextlib.suppress(LinkLost, Refused):
-            asked = m.History(room=conversation.room, before=before, limit=min(STRETCH, limits.HISTORY_MAX))
+            count = min(STRETCH, limits.HISTORY_MAX, before - 1 - conversation.first)  # no further than one may read
+            asked = m.History(room=conversation.room, before=before, limit=count)
             page: m.HistoryOk = await self._core.request(asked)
             await inbox.page(conversation, [page], self._core.progress)
             return len(page.messages)

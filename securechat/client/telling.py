@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.display import clean, not_shown
-from securechat.client.timeline import DELETED, Entry, Kept, Taken
+from securechat.client.timeline import DELETED, Entry, Kept, Taken, Timeline
 from securechat.client.view import Changed, Item, Message, Quote, Unshown
 from securechat.crypto.body import Action, Body, Code, Delete, Edit, React, Said, Text, from_text
 from securechat.crypto.envelope import Examined
@@ -45,8 +45,10 @@ def kept_of(examined: Examined, verdict: Verdict, user: str, author: str, mark: 
     )  # fmt: skip
 
 
-def item_of(entry: Entry, conversation: Conversation, user: str, *, timed: bool = False) -> Message | Unshown:
-    """A message as it stands now."""
+def item_of(
+    entry: Entry, conversation: Conversation, user: str, *, timed: bool = False, among: Timeline | None = None
+) -> Message | Unshown:
+    """A message as it stands now; what it answers is looked for `among` others than those in memory, if given."""
     kept = entry.kept
     if kept.hidden and kept.hidden != DELETED:
         return Unshown(conversation.title, 1, kept.why, kept.seq, kept.hidden, kept.sender)
@@ -60,7 +62,7 @@ def item_of(entry: Entry, conversation: Conversation, user: str, *, timed: bool 
         own=kept.sender == user,
         kind=_KINDS[type(body)],
         lang=body.lang if isinstance(body, Code) else "",
-        quote=quote_of(body, conversation),
+        quote=quote_of(body, conversation.timeline if among is None else among),
         mention=calls(body, user),
         edited=entry.edited and not entry.deleted,
         deleted=entry.deleted,
@@ -81,11 +83,11 @@ def calls(body: Said, user: str) -> bool:
     return not isinstance(body, Code) and user in body.mentions
 
 
-def quote_of(body: Said, conversation: Conversation) -> Quote | None:
+def quote_of(body: Said, timeline: Timeline) -> Quote | None:
     """What a message answers, as far as that is known here."""
     if not isinstance(body, Text) or not body.reply:
         return None
-    target = conversation.timeline.by_id(body.reply)
+    target = timeline.by_id(body.reply)
     if target is None:
         return Quote("", "")
     return Quote(target.kept.sender, "" if target.deleted else beginning(target.body.text))
@@ -134,7 +136,7 @@ _TRIED: Final = {
 
 def history(taken: Sequence[Taken], conversation: Conversation, user: str) -> list[Item]:
     """Messages of a history as they stand now; a change is said only where its message is not among them."""
-    shown = {id(each.entry) for each in taken if each.change is None}
+    shown = {id(each.entry) for each in taken if each.change is None and each.entry is not None}
     items: list[Item] = []
     for each in taken:
         if each.change is None and each.entry is not None:

@@ -7,17 +7,17 @@ who they were then. In whatever order messages are given (history comes later th
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from securechat.crypto.body import Action, Body, Change, Code, Delete, Edit, React, Said, Text, from_text, to_text
 from securechat.errors import Undecryptable
 
 DELETED: Final = "DELETED"  # in `Kept.hidden`: its author took it back, and its text is gone from this machine
-MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count
+MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count, then the oldest edits
 
 
 class Kept(Struct, frozen=True, array_like=True, gc=False):
@@ -56,12 +56,16 @@ class Entry:
     """A message that stands for itself, with what changed it.
 
     Attributes:
-        kept: as it came.
+        kept: as it came; once its author took it back, without what it said.
         changes: those that count, by their number.
+        version: that of the timeline when it last changed, or the message that it answers did.
+        drawn: what whoever draws it made of it, for the next time.
     """
 
     kept: Kept
     changes: list[tuple[int, Kept, Change]] = field(default_factory=list)
+    version: int = 0
+    drawn: Any = None
 
     @property
     def seq(self) -> int:
@@ -133,13 +137,16 @@ class Timeline:
 
     Attributes:
         version: another after every change, for those who draw it.
+        lost: how often messages were taken out again.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.lost = 0
         self._entries: list[Entry] = []
         self._by_id: dict[str, Entry] = {}
         self._loose: dict[str, list[tuple[int, Kept, Change]]] = {}  # changes of messages that are not here
+        self._answers: dict[str, list[Entry]] = {}  # by the id of a message: those that answer it
         self._seen: set[int] = set()
 
     def __len__(self) -> int:
@@ -179,11 +186,11 @@ class Timeline:
         end = bisect_left(self._entries, seq, key=lambda entry: entry.seq)
         return self._entries[max(end - count, 0) : end]
 
-    def newest(self, *, by: str = "", not_by: str = "") -> Entry | None:
-        """The newest that still stands, by or not by somebody."""
+    def newest(self, *, by: str = "", not_by: Collection[str] = ()) -> Entry | None:
+        """The newest that still stands, by somebody, or by none of some."""
         for entry in reversed(self._entries):
             sender = entry.kept.sender
-            if not entry.kept.hidden and not entry.deleted and by in ("", sender) and sender != not_by:
+            if not entry.kept.hidden and not entry.deleted and by in ("", sender) and sender not in not_by:
                 return entry
         return None
 
@@ -197,6 +204,9 @@ class Timeline:
         new = kept.seq not in self._seen
         self._seen.add(kept.seq)
         said = Text("") if kept.hidden else kept.said()
+        change = isinstance(said, (Edit, Delete, React))
+        if not new and change is not (self.by_seq(kept.seq) is None):
+            self._drop(kept.seq)  # judged anew, it is another kind of thing than it was taken for
         if isinstance(said, (Edit, Delete, React)):
             return self._change(kept, said, new=new)
         return Taken(kept, self._add(kept), new=new)
@@ -211,12 +221,18 @@ class Timeline:
         if len(self._entries) <= count:
             return
         self.version += 1
+        self.lost += 1
         gone, self._entries = self._entries[:-count], self._entries[-count:]
         least = self._entries[0].seq
         for entry in gone:
-            if self._by_id.get(entry.kept.id) is entry:
-                del self._by_id[entry.kept.id]
+            self._touch(entry)
+            self._unlink(entry)
+            # What changed it is not older than what stays: it is there when the message comes back.
+            self._loose.setdefault(entry.kept.id, []).extend(entry.changes)
         self._seen = {seq for seq in self._seen if seq >= least}
+        self._loose = {
+            id: left for id, some in self._loose.items() if (left := [change for change in some if change[0] >= least])
+        }
 
     def _add(self, kept: Kept) -> Entry:
         known = self.by_seq(kept.seq)
@@ -224,17 +240,54 @@ class Timeline:
             known = Entry(kept)
             insort(self._entries, known, key=lambda entry: entry.seq)
         elif known.kept.id != kept.id:
-            if self._by_id.get(known.kept.id) is known:
-                del self._by_id[known.kept.id]
+            self._unlink(known)
             known.kept, known.changes = kept, []
         else:
             known.kept = kept
-        if kept.hidden or self._by_id.setdefault(kept.id, known) is not known:
-            return known  # what is not shown is changed by nobody: a replay has the id of the genuine one
-        for change in self._loose.pop(kept.id, []):
-            if not _why_not(known, change[1], change[2]):
-                _insert(known, change)
+        self._link(known)
+        if kept.hidden in ("", DELETED) and self._by_id.setdefault(kept.id, known) is known:
+            # What is not shown is changed by nobody: a replay has the id of the genuine one.
+            for change in self._loose.pop(kept.id, []):
+                if not _why_not(known, change[1], change[2]):
+                    _insert(known, change)
+        _blank(known)
+        self._touch(known)
         return known
+
+    def _link(self, entry: Entry) -> None:
+        said = entry.kept.said()
+        if isinstance(said, Text) and said.reply:
+            answers = self._answers.setdefault(said.reply, [])
+            if entry not in answers:
+                answers.append(entry)
+
+    def _unlink(self, entry: Entry) -> None:
+        if self._by_id.get(entry.kept.id) is entry:
+            del self._by_id[entry.kept.id]
+        said = entry.kept.said()
+        if isinstance(said, Text) and entry in self._answers.get(said.reply, ()):
+            self._answers[said.reply].remove(entry)
+
+    def _touch(self, entry: Entry) -> None:
+        for each in (entry, *self._answers.get(entry.kept.id, ())):
+            each.version = self.version
+
+    def _drop(self, seq: int) -> None:
+        """Takes back what number `seq` did, as a message or as a change."""
+        entry = self.by_seq(seq)
+        if entry is not None:
+            self.lost += 1
+            self._entries.remove(entry)
+            self._unlink(entry)
+            self._touch(entry)
+            self._loose.setdefault(entry.kept.id, []).extend(entry.changes)
+            return
+        for entry in self._entries:
+            left = [change for change in entry.changes if change[0] != seq]
+            if len(left) < len(entry.changes):
+                entry.changes = left
+                self._touch(entry)
+        self._loose = {id: [change for change in some if change[0] != seq] for id, some in self._loose.items()}
 
     def _change(self, kept: Kept, change: Change, *, new: bool) -> Taken:
         standing = self.by_seq(kept.seq)
@@ -243,13 +296,17 @@ class Timeline:
         target = change.to if isinstance(change, React) else change.of
         entry = self._by_id.get(target)
         if entry is None:
-            self._loose.setdefault(target, []).append((kept.seq, kept, change))
+            loose = self._loose.setdefault(target, [])
+            if all(kept.seq != seq for seq, _, _ in loose):
+                loose.append((kept.seq, kept, change))
             return Taken(kept, None, change, new=new)
         refused = _why_not(entry, kept, change)
         if refused:
             return Taken(kept, entry, change, refused=refused, new=new)
-        before = entry.body
+        before = None if entry.deleted else entry.body
         _insert(entry, (kept.seq, kept, change))
+        _blank(entry)
+        self._touch(entry)
         return Taken(kept, entry, change, before, new=new)
 
 
@@ -257,7 +314,26 @@ def _insert(entry: Entry, change: tuple[int, Kept, Change]) -> None:
     if all(change[0] != seq for seq, _, _ in entry.changes):
         insort(entry.changes, change, key=lambda one: one[0])
         if len(entry.changes) > MAX_CHANGES:
-            del entry.changes[next((i for i, one in enumerate(entry.changes) if isinstance(one[2], React)), 0)]
+            least = min(entry.changes, key=lambda one: (_WEIGHT[type(one[2])], one[0]))
+            entry.changes.remove(least)
+
+
+_WEIGHT: Final[dict[type, int]] = {React: 0, Edit: 1, Delete: 2}  # what goes first where there are too many
+
+
+def _blank(entry: Entry) -> None:
+    """What was taken back is not kept in memory either."""
+    if entry.deleted:
+        entry.kept = as_shown(entry)
+        entry.changes = [(seq, _wordless(by, change), _without_text(change)) for seq, by, change in entry.changes]
+
+
+def _without_text(change: Change) -> Change:
+    return Edit(change.of, "") if isinstance(change, Edit) else change
+
+
+def _wordless(by: Kept, change: Change) -> Kept:
+    return structs.replace(by, body=to_text(_without_text(change))) if isinstance(change, Edit) else by
 
 
 def _why_not(entry: Entry, by: Kept, change: Change) -> str:
@@ -267,6 +343,8 @@ def _why_not(entry: Entry, by: Kept, change: Change) -> str:
     if isinstance(change, React):
         return ""
     if (entry.kept.sender, entry.kept.author) != (by.sender, by.author):
+        if entry.kept.sender == by.sender:
+            return f"the message is by another identity of {by.sender}"
         return f"the message is {entry.kept.sender}'s"
     return "the message was deleted before" if entry.deleted and isinstance(change, Edit) else ""
 
@@ -276,9 +354,30 @@ def as_shown(entry: Entry) -> Kept:
     kept = entry.kept
     if entry.deleted:
         return Kept(kept.seq, kept.at, kept.sender, kept.author, kept.id, "", "", DELETED)
-    return Kept(
-        kept.seq, kept.at, kept.sender, kept.author, kept.id, to_text(entry.body), kept.mark, kept.hidden, kept.why
-    )
+    return structs.replace(kept, body=to_text(entry.body)) if entry.edited else kept
 
 
-__all__ = ["DELETED", "MAX_CHANGES", "Entry", "Kept", "Taken", "Timeline", "as_shown"]
+def to_keep(taken: Taken) -> list[Kept]:
+    """What is to be kept of a message that was taken in: it, and how it leaves the message that it changes.
+
+    Of a message that was taken back no word stays, nor of the edits before and behind that.
+    """
+    entry = taken.entry
+    if taken.change is None:
+        return [taken.kept] if entry is None else [as_shown(entry)]
+    if entry is None:
+        return [taken.kept]
+    own = _wordless(taken.kept, taken.change) if entry.deleted else taken.kept
+    if taken.refused:
+        return [own]
+    earlier = [by for _, by, change in entry.changes if isinstance(change, Edit)] if entry.deleted else []
+    return [own, *(by for by in earlier if by.seq != own.seq), as_shown(entry)]
+
+
+def target_of(kept: Kept) -> str:
+    """The id of the message that a kept one changes; "" where it stands for itself."""
+    said = Text("") if kept.hidden else kept.said()
+    return said.to if isinstance(said, React) else said.of if isinstance(said, (Edit, Delete)) else ""
+
+
+__all__ = ["DELETED", "MAX_CHANGES", "Entry", "Kept", "Taken", "Timeline", "as_shown", "target_of", "to_keep"]

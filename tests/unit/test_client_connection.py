@@ -449,6 +449,53 @@ class BackTests(LinkCase):
         self.lose(protocol)
         self.assertEqual(0.5, self.ear.down[-1][1])
 
+    def test_hurried(self) -> None:
+        """Whoever does not want to wait is connected at once, and told that it is tried; waits start small again."""
+        self.jitter = lambda: 1.0
+        self.lose(self.connected())
+        for wait in (1.0, 2.0, 4.0):
+            self.clock.advance(wait)
+            self.endpoint.refuse(ConnectionRefusedError())
+        self.link.hurry()
+        self.assertEqual(5, len(self.endpoint.attempts))
+        self.assertEqual(("you asked for another connection", 0.0), self.ear.down[-1])
+        self.clock.advance(8.0)
+        self.assertEqual(5, len(self.endpoint.attempts))
+        self.endpoint.refuse(ConnectionRefusedError())
+        self.assertEqual(1.0, self.ear.down[-1][1])
+        self.link.hurry()
+        self.endpoint.accept().dataReceived(encode(hello()))
+        self.assertEqual(1, len(self.ear.up))
+        self.clock.advance(60.0)
+        self.assertEqual(6, len(self.endpoint.attempts))
+
+    def test_hurried_while_up(self) -> None:
+        """A connection that is up is left, and another made within a moment."""
+        protocol = self.connected()
+        self.link.hurry()
+        self.assertTrue(protocol.transport.disconnecting)
+        self.lose(protocol, ConnectionDone())
+        self.assertEqual(("you asked for another connection", 0.0), self.ear.down[0])
+        self.clock.advance(1.0)
+        self.endpoint.accept().dataReceived(encode(hello()))
+        self.assertEqual(1, len(self.ear.up))
+
+    def test_hurried_in_the_middle(self) -> None:
+        """An attempt under way gives way to the new one; nothing is hurried after the end."""
+        self.lose(self.connected())
+        self.clock.advance(0.5)
+        early = self.endpoint.accept()
+        self.link.hurry()
+        self.assertTrue(early.transport.disconnecting)
+        self.lose(early, ConnectionDone())
+        self.endpoint.accept().dataReceived(encode(hello()))
+        self.assertEqual(1, len(self.ear.up))
+        self.clock.advance(60.0)
+        count = len(self.endpoint.attempts)
+        self.link.stop()
+        self.link.hurry()
+        self.assertEqual(count, len(self.endpoint.attempts))
+
     def test_accepted_and_dropped(self) -> None:
         """A place that takes connections and drops them ungreeted is left alone for longer and longer, too."""
         self.jitter = lambda: 1.0

@@ -1,4 +1,4 @@
-"""What its user wants of the client: /set, /alias, /ignore, /notify, /unread, /clear, /reconnect."""
+"""What its user wants of the client: /set, /alias, /ignore, /notify, /unread, /reconnect."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def do_alias(core: ChatCore, name: str = "", text: str = "") -> None:
         raise Mistyped(f"/{word} cannot be the name of a command: {NAME_RULE}.")
     if not text and word not in aliases:
         raise Mistyped(f"There is no alias /{word}. /alias {word} TEXT makes one.")
-    stands_for = find(text.split()[0]) if text.startswith("/") else None
+    stands_for = find(text.split()[0]) if text.lstrip().startswith("/") else None
     if stands_for is not None and stands_for.secrets:
         raise Mistyped(f"An alias cannot stand for /{stands_for.name}: a password typed behind it would show.")
     core.preferences.alias(word, text)

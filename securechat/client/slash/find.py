@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from securechat.client.display import INDENT, render, stamp
 from securechat.client.search import parse_query
 from securechat.client.slash.common import Mistyped, account_of, agreed, room_name, user_name
-from securechat.client.telling import beginning, item_of
+from securechat.client.telling import beginning, fold, item_of
 from securechat.client.timeline import Entry, Kept, Timeline
 from securechat.client.transfer import CannotTransfer
 from securechat.private_files import write_private
@@ -39,7 +39,8 @@ async def do_search(core: ChatCore, text: str) -> None:
         return
     for number, hit in enumerate(found.hits, 1):
         said = beginning(Entry(hit.kept).body.text)
-        core.answer(f"{number}. {stamp(hit.kept.at)} [{titles[hit.conversation]}] <{hit.kept.sender}> {said}")
+        where = titles.get(hit.conversation, "a room you left")
+        core.answer(f"{number}. {stamp(hit.kept.at)} [{where}] <{hit.kept.sender}> {said}")
     if found.more:
         core.answer("These are the newest; add words, from:NAME, in:ROOM or before:DATE to see others.")
     core.answer("/jump N shows what was said around one of them.")
@@ -68,7 +69,7 @@ async def _show(core: ChatCore, conversation: Conversation, many: list[Kept], me
     stretch = Timeline()
     stretch.take_all(many)
     for entry in stretch:
-        lines = render(item_of(entry, conversation, core.user, timed=True), multiline=True)
+        lines = render(item_of(entry, conversation, core.user, timed=True, among=stretch), multiline=True)
         mark = "> " if entry.seq == meant else INDENT
         core.answer(*(f"{mark if not place else INDENT}{line}" for place, line in enumerate(lines)))
 
@@ -96,7 +97,10 @@ async def do_export(core: ChatCore, name: str, path: str) -> None:
     """Writes what this machine keeps of a conversation into a file, in clear."""
     account_of(core)
     conversation, archive = _named(core, name), _archive(core)
-    target = Path(path).expanduser()
+    try:
+        target = Path(path).expanduser()
+    except RuntimeError:  # the home of nobody
+        raise CannotTransfer(f"{path} is in nobody's home. Name a file of yours.") from None
     if target.exists():
         raise CannotTransfer(f"{target} is there already. Name another file.")
     talk, at = Timeline(), 0
@@ -105,9 +109,8 @@ async def do_export(core: ChatCore, name: str, path: str) -> None:
         at = many[-1].seq
         core.progress(at, max(conversation.cursor, at + 1))
     core.progress(1, 1)
-    lines = [
-        line for entry in talk for line in render(item_of(entry, conversation, core.user, timed=True), multiline=True)
-    ]
+    items = [item_of(entry, conversation, core.user, timed=True, among=talk) for entry in talk]
+    lines = [line for item in fold(items) for line in render(item, multiline=True)]
     try:
         write_private(target, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     except OSError as error:

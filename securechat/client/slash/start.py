@@ -148,6 +148,8 @@ async def do_logout(core: ChatCore) -> None:
     account = account_of(core)
     user, told = account.user, True
     await core.save()
+    if core.notes is not None:
+        await core.notes.settle(online=core.can_send())  # before the session ends: afterwards nothing is taken
     try:
         if account.logged_in:
             await core.request(m.Logout())

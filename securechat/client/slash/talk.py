@@ -15,6 +15,7 @@ from securechat.client.conversations import NEWEST_GONE
 from securechat.client.outbox import watched
 from securechat.client.slash.common import Mistyped, account_of, meet, room_name, room_of, user_name
 from securechat.client.telling import beginning
+from securechat.client.view import Changed, Item, Message
 from securechat.crypto.body import MARK, Action, Body, Code, Delete, Edit, React, Text, mentions_in, to_text
 from securechat.errors import Exit
 from securechat.wire import limits
@@ -98,11 +99,14 @@ def calling(core: ChatCore, where: str, body: Body) -> Body:
 
 async def post(core: ChatCore, where: str, body: Body) -> Exit:
     """Sends what somebody says there, or a change of what was said. Raises Mistyped, CannotKeep."""
-    text = to_text(calling(core, where, body))
-    if len(text.encode("utf-8", "replace")) > limits.MAX_TEXT:
+    said = body.emoji if isinstance(body, React) else "" if isinstance(body, Delete) else body.text
+    if len(said.encode("utf-8", "replace")) > limits.MAX_TEXT:
         raise Mistyped(f"A message has at most {limits.MAX_TEXT} bytes. Send it in parts.")
-    if "\x00" in text.removeprefix(MARK) or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+    if MARK in said or any(0xD800 <= ord(c) <= 0xDFFF for c in said):
         raise Mistyped("This text has characters in it that are no text. Nothing was sent.")
+    text = to_text(calling(core, where, body))
+    if len(text.encode("utf-8")) > limits.MAX_TEXT:
+        raise Mistyped(f"With what is sent beside it, this is more than {limits.MAX_TEXT} bytes. Send it in parts.")
     assert core.outbox is not None
     room = None if where.startswith("@") else core.conversations.labelled(where)
     seen = None if room is None else room.readers_known()
@@ -172,25 +176,27 @@ def _meant(
     if conversation is None:
         raise Mistyped(f"Nothing was said in {title} yet.")
     words = " ".join(arguments).strip()
-    first, _, rest = words.partition(" ")
+    first, rest, *_ = [*words.split(maxsplit=1), "", ""]
     timeline = conversation.timeline
     if first[:1] == "#" and first[1:].isdecimal():
-        target, words = timeline.by_seq(int(first[1:])), rest.strip()
+        target, words = timeline.by_seq(int(first[1:])), rest
         if target is None or target.deleted:
             raise Mistyped(f"There is no message {first} here. /set numbers on shows numbers; /history brings more.")
     elif first[:1] == "@" and not own:
-        user, words = user_name(first), rest.strip()
+        user, words = user_name(first), rest
         target = timeline.newest(by=user)
         if target is None:
             raise Mistyped(f"Nothing of {user} is at hand here. /history brings more.")
     else:
-        target = timeline.newest(by=core.user) if own else timeline.newest(not_by=core.user)
+        target = timeline.newest(by=core.user) if own else timeline.newest(not_by={core.user, *core.attention.ignored})
         if target is None:
             raise Mistyped(f"Nothing of {'yours' if own else 'others'} is at hand here. /history brings more.")
     if own and target.kept.sender != core.user:
         raise Mistyped(f"That message is {target.kept.sender}'s: only its author can change it.")
     if target.kept.hidden:
         raise Mistyped("That message cannot be read here, so it cannot be meant.")
+    if not text and words:
+        raise Mistyped(f"Name the message by its number, or type /delete alone for your newest. {words} is neither.")
     if text and not words:
         raise Mistyped(f'Say what: the message meant is "{beginning(target.body.text)}".')
     return conversation, target, words
@@ -238,10 +244,17 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
         core.notice(
             f"Older messages (up to number {removed}) were removed by the server: it does not keep them longer."
         )
+    ignored = core.attention.ignored
     for item in items:
-        core.show(item)
+        if not ignored or author_in(item) not in ignored:
+            core.show(item)
     if not any(page.messages for page in pages):
         core.answer(f"{conversation.title} has no messages {'any more' if removed else 'yet'}.")
+
+
+def author_in(item: Item) -> str:
+    """Whose doing an item is; "" where it is nobody's."""
+    return item.sender if isinstance(item, Message) else item.who if isinstance(item, Changed) else ""
 
 
 async def _own_first(core: ChatCore, conversation: Conversation) -> None:
