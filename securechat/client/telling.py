@@ -48,7 +48,7 @@ def kept_of(examined: Examined, verdict: Verdict, user: str, author: str, mark: 
 def item_of(
     entry: Entry, conversation: Conversation, user: str, *, timed: bool = False, among: Timeline | None = None
 ) -> Message | Unshown:
-    """A message as it stands now; what it answers is looked for `among` others than those in memory, if given."""
+    """A message as it stands now; what it answers is looked for `among` others first, if given."""
     kept = entry.kept
     if kept.hidden and kept.hidden != DELETED:
         return Unshown(conversation.title, 1, kept.why, kept.seq, kept.hidden, kept.sender)
@@ -62,7 +62,7 @@ def item_of(
         own=kept.sender == user,
         kind=_KINDS[type(body)],
         lang=body.lang if isinstance(body, Code) else "",
-        quote=quote_of(body, conversation.timeline if among is None else among),
+        quote=quote_of(body, *([] if among is None else [among]), conversation.timeline),
         mention=calls(body, user),
         edited=entry.edited and not entry.deleted,
         deleted=entry.deleted,
@@ -83,11 +83,11 @@ def calls(body: Said, user: str) -> bool:
     return not isinstance(body, Code) and user in body.mentions
 
 
-def quote_of(body: Said, timeline: Timeline) -> Quote | None:
+def quote_of(body: Said, *timelines: Timeline) -> Quote | None:
     """What a message answers, as far as that is known here."""
     if not isinstance(body, Text) or not body.reply:
         return None
-    target = timeline.by_id(body.reply)
+    target = next((found for each in timelines if (found := each.by_id(body.reply)) is not None), None)
     if target is None:
         return Quote("", "")
     return Quote(target.kept.sender, "" if target.deleted else beginning(target.body.text))
