@@ -15,6 +15,10 @@ from zope.interface import provider
 from securechat import __version__
 from securechat.errors import Exit, SecureChatError, StartupError
 
+# As in client.views, which is not imported before the reactor is chosen.
+UIS: Final = ("auto", "plain", "inline", "full")
+COLORS: Final = ("auto", "always", "never")
+
 _EXAMPLES: Final = """\
 examples:
   securechat                                 the server used last, or 127.0.0.1:12345
@@ -24,6 +28,7 @@ examples:
   securechat listen ops --json               what comes, for a script
   securechat admin invite                    a line that lets one friend in (on the server's machine)
   securechat admin --help                    what else a server's operator can do
+  securechat --full                          with lists of rooms and members beside the messages
   securechat doctor                          what is wrong on this machine, and what to type next
   securechat demo                            a server and two clients, to look at
 
@@ -52,8 +57,18 @@ def _client_parser() -> argparse.ArgumentParser:
     parser.add_argument("line", nargs="?", metavar="LINE", help="a connect line, or HOST[:PORT]")
     parser.add_argument("--connect", metavar="LINE", help="the same as an option (also: SECURECHAT_CONNECT)")
     parser.add_argument("--data-dir", metavar="DIR", help="where your keys lie (also: SECURECHAT_DATA_DIR)")
+    parser.add_argument(
+        "--ui", choices=UIS, metavar="VIEW", help=f"{', '.join(UIS)}: how it looks (also: SECURECHAT_UI)"
+    )
+    parser.add_argument("--full", action="store_const", dest="ui", const="full", help="the same as --ui full")
+    parser.add_argument(
+        "--plain", action="store_const", dest="ui", const="plain", help="--ui plain: lines in, lines out, for pipes"
+    )
+    parser.add_argument(
+        "--screen-reader", action="store_true", help="lines to be read aloud: no times, no signs, nothing redrawn"
+    )
+    parser.add_argument("--color", choices=COLORS, default="auto", help="colours (NO_COLOR turns them off too)")
     add_credentials(parser)
-    parser.add_argument("--plain", action="store_true", help="lines in, lines out: for pipes and screen readers")
     parser.add_argument("--keep-going", action="store_true", help="a script goes on after a command that failed")
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="wait so long for acknowledgements at the end"
@@ -64,9 +79,9 @@ def _client_parser() -> argparse.ArgumentParser:
 
 def _run_client(arguments: Sequence[str]) -> int:
     options = _client_parser().parse_args(arguments)
-    prompting = not options.plain and os.isatty(0) and os.isatty(1)
-    if prompting:
-        # The prompt lives on asyncio; everything else is at home on Twisted's own reactor.
+    plain = options.screen_reader or (options.ui or os.environ.get("SECURECHAT_UI")) == "plain"
+    if not plain and os.isatty(0) and os.isatty(1):
+        # The terminal views live on asyncio; everything else is at home on Twisted's own reactor.
         from twisted.internet import asyncioreactor
 
         asyncioreactor.install()
@@ -86,7 +101,9 @@ def _run_client(arguments: Sequence[str]) -> int:
         password=find_password(options.password_file, options.password_fd, os.environ) if named else None,
         line=options.connect or options.line,
         data_dir=options.data_dir,
-        plain=options.plain,
+        ui=options.ui,
+        color=options.color,
+        screen_reader=options.screen_reader,
         keep_going=options.keep_going,
         timeout=options.timeout,
     )

@@ -8,6 +8,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from securechat.client.service import TerminalClient
+from securechat.client.views.choice import UIS
+from securechat.client.views.colours import CHOICES as COLORS
 from securechat.link import count_steadily
 
 
@@ -17,14 +19,20 @@ class Options(usage.Options):
     synopsis = "[options] [LINE]"
     longdesc = (
         "The SecureChat client. Run it in the foreground and keep twistd's log out of the chat:"
-        " twistd -n --pidfile= -l FILE securechat-client. For the prompt with history and completion, put"
+        " twistd -n --pidfile= -l FILE securechat-client. For the views with history and completion, put"
         " --reactor=asyncio before securechat-client."
     )
     optParameters = [
         ["connect", None, None, "A connect line, or HOST[:PORT]."],
         ["data-dir", None, None, "Where your keys lie."],
+        ["ui", None, None, "How it looks: auto, plain, inline or full."],
+        ["color", None, "auto", "Colours: auto, always or never."],
     ]
-    optFlags = [["plain", None, "Lines in, lines out: for pipes and screen readers."]]
+    optFlags = [
+        ["plain", None, "The same as --ui=plain: lines in, lines out, for pipes."],
+        ["full", None, "The same as --ui=full."],
+        ["screen-reader", None, "Lines to be read aloud: no times, no signs, nothing redrawn."],
+    ]
 
     def parseArgs(self, line: str | None = None) -> None:
         """The connect line may stand without its option."""
@@ -32,7 +40,10 @@ class Options(usage.Options):
             self["connect"] = line
 
     def postOptions(self) -> None:
-        """A client in the background would talk to nobody."""
+        """A client in the background would talk to nobody; and there are only so many ways to look."""
+        for name, choices in (("ui", UIS), ("color", COLORS)):
+            if self[name] not in (None, *choices):
+                raise usage.UsageError(f"--{name} is one of {', '.join(choices)}.")
         parent: Any = self.parent
         if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
             raise usage.UsageError("The client needs its terminal: run twistd -n --pidfile= -l FILE securechat-client")
@@ -43,4 +54,11 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     count_steadily(reactor)
-    return TerminalClient(reactor, line=options["connect"], data_dir=options["data-dir"], plain=bool(options["plain"]))
+    return TerminalClient(
+        reactor,
+        line=options["connect"],
+        data_dir=options["data-dir"],
+        ui="plain" if options["plain"] else "full" if options["full"] else options["ui"],
+        color=options["color"],
+        screen_reader=bool(options["screen-reader"]),
+    )

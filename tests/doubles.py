@@ -418,6 +418,7 @@ class MemoryView:
         self.asked: list[str] = []
         self.answers: list[str | Deferred[str | None]] = []
         self.sees: set[str] | None = None  # the conversations before its user's eyes; None: all
+        self.printed: set[str] | None = None  # the conversations that are shown as they come; None: all
         self.places: list[str] = []
         self.alerts: list[Alert] = []
         self._taken = 0
@@ -433,6 +434,10 @@ class MemoryView:
     def follows(self, where: str) -> bool:
         """As View's."""
         return self.sees is None or where in self.sees
+
+    def prints(self, where: str) -> bool:
+        """As View's."""
+        return self.printed is None or where in self.printed
 
     def opened(self, where: str) -> None:
         """As View's."""

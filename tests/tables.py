@@ -15,6 +15,7 @@ from typing import Final
 
 from securechat.client.commands import COMMANDS
 from securechat.client.preferences import PREFERENCES
+from securechat.client.views import keymap
 
 DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "client.md"
 _TABLE: Final = re.compile(r"(<!-- table:(\w+) -->\n\n?)(.*?)(?=\n## |\Z)", re.DOTALL)
@@ -47,7 +48,18 @@ def commands() -> Iterator[str]:
                 yield f"| `{usage}`{also} | {_cell(command.summary)} |"
 
 
-TABLES: Final[dict[str, Callable[[], Iterator[str]]]] = {"settings": settings, "commands": commands}
+def keys() -> Iterator[str]:
+    """Every key of the terminal views."""
+    yield "| key | does |"
+    yield "|---|---|"
+    for group in keymap.GROUPS:
+        yield f"| **{group}** | |"
+        for key in keymap.KEYS:
+            if key.group == group:
+                yield f"| {key.shown} | {key.about}{'' if key.views == keymap.BOTH else ' (full view)'} |"
+
+
+TABLES: Final[dict[str, Callable[[], Iterator[str]]]] = {"settings": settings, "keys": keys, "commands": commands}
 
 
 def renewed(document: str) -> str:

@@ -75,17 +75,20 @@ class Attention:
         new = taken.change is None and entry is not None and not kept.hidden and sender != self._core.user
         counts = new and sender not in self.ignored and kept.seq > conversation.read_to
         called = counts and entry is not None and self._calls(conversation, entry)
-        if self._core.view.follows(conversation.title) or not (counts or conversation.unread):
+        followed = self._core.view.follows(conversation.title)
+        if followed or not (counts or conversation.unread):
             conversation.read_to = max(conversation.read_to, kept.seq)
         elif counts:
             if not conversation.unread:
                 conversation.marker = conversation.read_to
             conversation.unread += 1
             conversation.mentions += called
+        if not followed:
             self._core.status_changed()
         if counts and entry is not None and self._core.synced:
             self._alert(conversation, entry, called=called)
-        return sender not in self.ignored
+        own = sender == self._core.user
+        return sender not in self.ignored and (own or self._core.view.prints(conversation.title))
 
     def keep(self, conversation: Conversation, taken: Iterable[Taken]) -> None:
         """What was taken in goes to the archive, and how it leaves an earlier message."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from securechat.client.commands import COMMANDS, GROUPS, Command, find, unknown
+from securechat.client.views import keymap
 
 WIDTH: Final = 80  # columns
 FIRST: Final = ("register", "join", "pm", "history", "exit")  # to begin with
@@ -14,7 +15,7 @@ _USAGE: Final = 32  # columns for a command with its arguments, where what it do
 
 
 def help_lines(topic: str = "") -> Sequence[str]:
-    """The text of /help, or of /help TOPIC: a group, ``all``, or a command.
+    """The text of /help, or of /help TOPIC: a group, ``keys``, ``all``, or a command.
 
     Where a group and a command have one name it is the group; a slash before it says that the command is meant.
     """
@@ -23,6 +24,8 @@ def help_lines(topic: str = "") -> Sequence[str]:
     word = topic.lower()
     if word == "all":
         return list(_everything())
+    if word == "keys":
+        return keymap.help_lines()
     if word in GROUPS:
         return list(_group(word))
     return _command(topic)
@@ -41,7 +44,7 @@ def _overview() -> Iterator[str]:
             names, WIDTH, initial_indent=f"  {word:<9}", subsequent_indent=" " * 11, break_on_hyphens=False
         )
     yield "A line without / goes to the active room; //x sends a literal /x."
-    yield "/help GROUP says what these do, /help NAME more of one, /help all all at once."
+    yield "/help GROUP says what these do, /help NAME more of one, /help keys the keys."
 
 
 def _everything() -> Iterator[str]:

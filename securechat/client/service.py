@@ -17,8 +17,11 @@ from twisted.python.threadpool import ThreadPool
 from securechat.client.connection import listens
 from securechat.client.core import ChatCore
 from securechat.client.credentials import choose_user
+from securechat.client.panes import Panes
 from securechat.client.profile import ClientDir
-from securechat.client.views import prompt
+from securechat.client.views import choice
+from securechat.client.views.full import FullView
+from securechat.client.views.inline import InlineView
 from securechat.client.views.plain import PlainView
 from securechat.client.welcome import Welcome
 from securechat.errors import Exit, SecureChatError, StartupError
@@ -46,7 +49,9 @@ class TerminalClient(Service):
     Args:
         line: the connect line or address as given, or None.
         data_dir: where keys lie; None: the environment's, else the platform's.
-        plain: never the prompt.
+        ui: one of `choice.UIS`; None: the environment's.
+        color: "auto", "always" or "never".
+        screen_reader: the plain view, without times, and with words in place of signs.
         keep_going: a script goes on after a failed command.
         timeout: seconds to wait for acknowledgements at the end.
         user, password: who logs in before anything is typed; a password without a name is the only account's.
@@ -61,7 +66,9 @@ class TerminalClient(Service):
         *,
         line: str | None = None,
         data_dir: str | None = None,
-        plain: bool = False,
+        ui: str | None = None,
+        color: str = "auto",
+        screen_reader: bool = False,
         keep_going: bool = False,
         timeout: float = 30.0,
         user: str | None = None,
@@ -73,13 +80,15 @@ class TerminalClient(Service):
         self._given = line
         self._environ = environ
         self._directory = ClientDir(Path(data_dir or environ.get("SECURECHAT_DATA_DIR") or default_data_dir()))
-        self._plain = plain
+        self._ui = choice.wanted("plain" if screen_reader else ui, environ)
+        self._color = color
+        self._screen_reader = screen_reader
         self._keep_going = keep_going
         self._timeout = timeout
         self._login = None if user is None and password is None else (user, password)
         self._done = done
         self._pool = ThreadPool(1, _THREADS, name="client")
-        self._view: PlainView | prompt.PromptView | None = None
+        self._view: PlainView | InlineView | FullView | None = None
         self._core: ChatCore | None = None
         self._over = False
         self.status = Exit.OK
@@ -90,26 +99,33 @@ class TerminalClient(Service):
         line = choose_line(self._given, self._directory, self._environ)
         user = "" if self._login is None else choose_user(self._login[0], self._directory, line)
         self._prepare()
-        why_plain = "you asked for it" if self._plain else prompt.available(self._reactor, self._environ)
-        view: PlainView | prompt.PromptView
-        if why_plain is None:
-            view = prompt.PromptView(self._reactor, done=self._ended, timeout=self._timeout)
-        else:
-            view = PlainView(self._reactor, done=self._ended, keep_going=self._keep_going, timeout=self._timeout)
-        self._view = view
+        name, why_plain = choice.choose(self._ui, self._reactor, self._environ)
+        view = self._view = self._new_view(name)
         core = self._core = ChatCore(
             self._directory, line, view, reactor=self._reactor, run=self._run, timeout=self._timeout
         )
         self._pool.start()
         core.start()
-        view.start(core)
+        view.start(Panes(core))
         if self._login is not None:
             core.begin(user, self._login[1])
             self._login = None
         elif view.interactive:
-            Deferred.fromCoroutine(self._welcome(core, None if self._plain else why_plain)).addErrback(
+            Deferred.fromCoroutine(self._welcome(core, why_plain)).addErrback(
                 lambda failure: self.log.failure("the welcome failed", failure=failure)
             )
+
+    def _new_view(self, name: str) -> PlainView | InlineView | FullView:
+        if name == "plain":
+            return PlainView(
+                self._reactor,
+                done=self._ended,
+                keep_going=self._keep_going,
+                timeout=self._timeout,
+                spoken=self._screen_reader,
+            )
+        kind = FullView if name == "full" else InlineView
+        return kind(self._reactor, done=self._ended, timeout=self._timeout, color=self._color, environ=self._environ)
 
     def _prepare(self) -> None:
         try:

@@ -205,6 +205,9 @@ class View(Protocol):
     def follows(self, where: str) -> bool:
         """Whether what comes in a conversation is before its user's eyes at once; else it counts as unread."""
 
+    def prints(self, where: str) -> bool:
+        """Whether what others say in a conversation is to be given to `show` as it comes; one's own always is."""
+
     def opened(self, where: str) -> None:
         """Another conversation became the active one, or what there is in it changed as a whole."""
 

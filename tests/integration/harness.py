@@ -413,6 +413,16 @@ class TerminalClient:
         return self.rows[self._screen.cursor.y]
 
     @property
+    def bar(self) -> str:
+        """The row under that: how things stand."""
+        return "".join(self.rows[self._screen.cursor.y + 1 :][:1])
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Gives the window another size."""
+        self._screen.resize(rows, columns)
+        self.child.setwinsize(rows, columns)
+
+    @property
     def column(self) -> int:
         """Where in its row the cursor stands."""
         return int(self._screen.cursor.x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -19,6 +20,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import securechat
 
+# What a view may turn on, and how it is turned off: pasting, a hidden cursor, another screen, the mouse.
+MODES = (
+    (b"\x1b[?2004h", b"\x1b[?2004l"), (b"\x1b[?25l", b"\x1b[?25h"), (b"\x1b[?1049h", b"\x1b[?1049l"),
+    (b"\x1b[?1000h", b"\x1b[?1000l"), (b"\x1b[?1003h", b"\x1b[?1003l"),
+)  # fmt: skip
 SECONDS = 20  # for anything that takes a fraction of one
 
 DRIVER = '''
@@ -31,14 +37,36 @@ from twisted.internet.defer import Deferred
 from securechat.client.commands import completions
 from securechat.client.view import Answer, Failure, Notice, Message, Status
 from securechat.client.views.plain import PlainView
-from securechat.client.views.prompt import PromptView, available
+from securechat.client.views.choice import available
+from securechat.client.views.full import FullView
+from securechat.client.views.inline import InlineView
 from securechat.errors import Exit
 
 
 class Echo:
-    """A client that answers itself, one turn of the reactor later."""
+    """A client that answers itself, one turn of the reactor later. It has one room, and no memory."""
 
     exiting = False
+
+    def talk(self, where):
+        return ()
+
+    pending = members = talk
+
+    def marker(self, where):
+        return 0
+
+    def draft(self, where):
+        return ""
+
+    def set_draft(self, where, text):
+        pass
+
+    def seen(self, where):
+        pass
+
+    def preference(self, name):
+        return "on"
 
     async def submit(self, line):
         later = Deferred()
@@ -72,9 +100,9 @@ def done(status):
 
 
 ended = 99  # the reactor was stopped by somebody else
-if ui == "prompt":
+if ui in ("inline", "full"):
     assert available(reactor) is None, available(reactor)
-    view = PromptView(reactor, done=done)
+    view = {"inline": InlineView, "full": FullView}[ui](reactor, done=done)
 else:
     view = PlainView(reactor, done=done, keep_going="keep" in sys.argv)
 view.status(Status("alice", "general", "online"))
@@ -255,7 +283,20 @@ class Terminal:
         read: bytes = self.expect.before + self.expect.after
         self.seen += read
         self._stream.feed(read)
-        return read.decode()
+        return read.decode("utf-8", "replace")
+
+    def wait_for_row(self, part: str) -> None:
+        """Reads until that stands in a row of the screen, however it was drawn. Raises pexpect.TIMEOUT."""
+        while not any(part in row for row in self.screen.display):
+            self.wait_for("(?s).+")
+
+    def drain(self) -> None:
+        """Takes in what is left."""
+        self.seen += self.expect.buffer
+        os.set_blocking(self.master, False)
+        with contextlib.suppress(OSError):
+            while found := os.read(self.master, 65536):
+                self.seen += found
 
     def send(self, text: str) -> None:
         """Presses keys."""
@@ -341,12 +382,14 @@ class AsyncioPlainTerminalTests(PlainTerminalTests):
     reactor = "asyncio"
 
 
-class PromptTerminalTests(TerminalCase):
-    """Tests for the prompt on a terminal."""
+class InlineTerminalTests(TerminalCase):
+    """Tests for the inline view on a terminal."""
+
+    ui: ClassVar[str] = "inline"
 
     def begin(self, **environ: str) -> Terminal:
         """A terminal that shows the prompt."""
-        terminal = self.terminal("asyncio", "prompt", **environ)
+        terminal = self.terminal("asyncio", self.ui, **environ)
         terminal.wait_for("alice>")
         return terminal
 
@@ -354,16 +397,14 @@ class PromptTerminalTests(TerminalCase):
         """A line, a password, and the way out; the terminal is as it was."""
         terminal = self.begin()
         terminal.send("hello\r")
-        terminal.wait_for("hello")
-        terminal.wait_for("alice>")
+        terminal.wait_for_row("<me> hello")
         terminal.send("/ask\r")
         terminal.wait_for("Password:")
         terminal.send("hunter2")
         terminal.wait_for(r"\*\*\*\*\*\*\*")
         self.assertNotIn(b"hunter2", terminal.seen)
         terminal.send("\r")
-        terminal.wait_for("got 'hunter2'")
-        terminal.wait_for("alice>")
+        terminal.wait_for_row("got 'hunter2'")
         terminal.send("/exit\r")
         terminal.wait_for("closed")
         self.assertEqual(0, terminal.ended())
@@ -380,6 +421,9 @@ class PromptTerminalTests(TerminalCase):
             terminal.child.send_signal(number)
             self.assertEqual(status, terminal.ended())
             self.assertRestored(terminal)
+            terminal.drain()
+            for on, off in MODES:
+                self.assertGreaterEqual(terminal.seen.rfind(off), terminal.seen.rfind(on), f"{on!r} stays on")
 
     def test_no_color(self) -> None:
         """NO_COLOR is heard."""
@@ -393,7 +437,7 @@ class PromptTerminalTests(TerminalCase):
     def test_not_usable(self) -> None:
         """A dumb terminal, a pipe and another reactor have their reasons."""
         script = (
-            "from securechat.client.views.prompt import available\n"
+            "from securechat.client.views.choice import available\n"
             "from twisted.internet.asyncioreactor import AsyncioSelectorReactor\n"
             "import sys\n"
             "print(available(AsyncioSelectorReactor() if len(sys.argv) > 1 else object()))\n"
@@ -417,3 +461,9 @@ class PromptTerminalTests(TerminalCase):
         self.assertIn("dumb", reason(slave, slave, "asyncio", TERM="dumb"))
         self.assertIn("asyncio reactor", reason(slave, slave))
         self.assertEqual("None", reason(slave, slave, "asyncio"))
+
+
+class FullTerminalTests(InlineTerminalTests):
+    """The same for the full view."""
+
+    ui = "full"

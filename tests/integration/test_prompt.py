@@ -62,8 +62,8 @@ class PromptTests(IntegrationTestCase):
         self.alice.wait_for_prompt(f"[general] alice> {typed}")
         self.assertEqual(len(self.alice.prompt), self.alice.column)
         rows = [row for row in self.alice.rows if row]
-        self.assertEqual(self.alice.prompt, rows[-1])
-        shown = rows[:-1][-20:]
+        self.assertEqual([self.alice.prompt, " alice:general  online"], rows[-2:])
+        shown = rows[:-2][-20:]
         self.assertEqual([f"[general] <talker> message {number}" for number in range(count - 20, count)], shown)
         self.alice.type("\r")
         self.alice.wait_for(f"[general] <alice> {typed}")
@@ -109,7 +109,7 @@ class PromptTests(IntegrationTestCase):
     def test_ctrl_c(self) -> None:
         """Ctrl-C clears the line and says what a second one does; the second leaves, after sending what was typed."""
         self.alice.type("not to be sent" + CTRL_C)
-        self.alice.wait_until(lambda: "Ctrl-C again leaves" in self.alice.prompt, "the warning")
+        self.alice.wait_until(lambda: "Ctrl-C again leaves" in self.alice.bar, "the warning")
         self.alice.type("x\x7f")
         self.alice.wait_for_prompt("[general] alice>")
         self.alice.enter("to be sent")
@@ -121,14 +121,98 @@ class PromptTests(IntegrationTestCase):
             self.assertEqual("to be sent", self.talker.open(wire.event(m.StoredMessage)))
 
     def test_server_away(self) -> None:
-        """The prompt says that the server is away and what waits; both go when it is back."""
+        """The bar says that the server is away, when it is tried again and what waits; all go when it is back."""
         self.server.kill()
-        self.alice.wait_until(lambda: "offline" in self.alice.prompt or "connecting" in self.alice.prompt, "its state")
+        self.alice.wait_until(lambda: "offline, next try in " in self.alice.bar, "its state")
         self.alice.enter("kept meanwhile")
-        self.alice.wait_until(lambda: "1 waiting" in self.alice.prompt, "what waits")
+        self.alice.wait_until(lambda: "1 waiting" in self.alice.bar, "what waits")
         self.server.restart()
         self.alice.wait_for("[general] <alice> kept meanwhile")
+        self.alice.wait_until(lambda: self.alice.bar == " alice:general  online", "the bar as before")
+
+    def test_other_rooms(self) -> None:
+        """Another room is counted in the bar; Alt+A opens it there, with what had not been read, and reads it."""
+        other, wire = self.person(self.server, "other", room="games")
+        self.alice.enter("/join games")
+        self.alice.wait_for_prompt("[games] alice>")
+        self.alice.type("\x1b2")
         self.alice.wait_for_prompt("[general] alice>")
+        other.send(wire, "games", "one", "two @alice")
+        self.alice.wait_until(lambda: "1:games(2" in self.alice.bar, "what is unread")
+        self.assertFalse(any("<other>" in row for row in self.alice.rows))
+        self.alice.type("\x1ba")
+        self.alice.wait_for_prompt("[games] alice>")
+        self.alice.wait_for("[games] <other> two @alice")
+        self.alice.wait_until(lambda: "games(" not in self.alice.bar, "nothing unread")
+        self.alice.wait_for("--- 2 new ---")
+
+
+class FullViewTests(IntegrationTestCase):
+    """alice in the full view."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.daemon(settings={"messages_per_second": 1e6, "message_burst": 1e6})
+        self.talker: Person
+        self.wire_of_talker: Wire
+        self.talker, self.wire_of_talker = self.person(self.server, "talker", room="general")
+        self.alice = self.terminal("alice", self.server.line, "--full")
+        self.alice.wait_for("/help")
+        self.alice.enter(f"/register alice {PASSWORD}")
+        self.alice.wait_for("Welcome, alice.")
+        self.alice.enter("/join general")
+        self.alice.wait_for_prompt("[general] alice>")
+
+    def shown(self) -> list[str]:
+        """The texts of the talker's messages on the screen."""
+        return [row.partition("<talker> ")[2].split("│")[0].rstrip() for row in self.alice.rows if "<talker>" in row]
+
+    def test_typing_while_messages_arrive(self) -> None:
+        """They come in order, at the end; the line stays whole; then one's own stands behind them."""
+        typed = "a thought that takes its time"
+        saying = threading.Thread(
+            target=lambda: [self.talker.send(self.wire_of_talker, "general", f"message {n}") for n in range(40)]
+        )
+        saying.start()
+        for key in typed:
+            self.alice.type(key)
+            self.alice.look(0.02)
+        saying.join()
+        self.alice.wait_for("message 39")
+        self.alice.wait_for_prompt(f"[general] alice> {typed}")
+        shown = self.shown()
+        self.assertEqual([f"message {n}" for n in range(40 - len(shown), 40)], shown)
+        self.alice.type("\r")
+        self.alice.wait_for(f"<alice> {typed}")
+
+    def test_resize_and_wide_characters(self) -> None:
+        """Another size draws everything anew; what takes two columns moves no pane."""
+        self.talker.send(self.wire_of_talker, "general", "日本語 👩‍👩‍👧 e\u0301 🎉" * 6)
+        self.alice.wait_for("日")
+        for rows, columns in ((24, 70), (40, 120), (10, 40)):
+            self.alice.resize(rows, columns)
+            self.alice.wait_until(lambda rows=rows: self.alice.rows[rows - 1] == "[general] alice>", "the prompt")
+            self.alice.wait_for("日")
+            self.alice.look(0.3)
+            borders = {row.index("│") for row in self.alice.rows if "│" in row and "日" not in row and "🎉" not in row}
+            self.assertLessEqual(len(borders), 1, "\n".join(self.alice.rows))
+
+    def test_server_away(self) -> None:
+        """One's words stand there waiting while the server is away, and as sent when it is back."""
+        self.server.kill()
+        self.alice.wait_until(lambda: any("offline, next try in " in row for row in self.alice.rows), "its state")
+        self.alice.enter("kept meanwhile")
+        self.alice.wait_for("<alice> kept meanwhile (waiting)")
+        self.server.restart()
+        self.alice.wait_until(lambda: any(row.endswith("kept meanwhile") or "kept meanwhile  " in row
+                                          for row in self.alice.rows), "it sent")  # fmt: skip
+
+    def test_leaving(self) -> None:
+        """Ctrl-C twice leaves, and the screen of before is back."""
+        self.alice.type(CTRL_C + CTRL_C)
+        self.assertEqual(0, self.alice.wait())
+        self.assertGreater(self.alice.text.rfind("\x1b[?1049l"), self.alice.text.rfind("\x1b[?1049h"))
+        self.assertNotIn("\x1b[?1000h", self.alice.text)
 
 
 def _end(pid: int) -> None:
@@ -168,13 +252,15 @@ class TerminalTests(IntegrationTestCase):
         return (*CLIENT, "--data-dir", str(self.directory / "alice"), *more)
 
     def test_sigterm(self) -> None:
-        """SIGTERM leaves a sane terminal, at the prompt and while a password is asked for."""
+        """SIGTERM leaves a sane terminal, at the prompt and while a password is asked for, in both views."""
+        views: list[str] = []
         line = str(self.daemon().line)
         for typed, shown in (
-            (CTRL_C + "half a line", "(offline)> half a line"),
+            (CTRL_C + "half a line", "> half a line"),
             ("/register alice\r", "New password for alice:"),
-        ):
-            client, pid = self._watched(*self._command(line))
+        ) * 2:
+            views.append("--full" if len(views) > 1 else "--ui=inline")
+            client, pid = self._watched(*self._command(views[-1], line))
             client.type(typed)
             client.wait_until(lambda c=client, s=shown: c.prompt.startswith(s), shown)
             os.kill(pid, signal.SIGTERM)

@@ -100,6 +100,21 @@ class EightLinesTests(ChatCase):
         self.assertEqual(Exit.OK, self.successResultOf(closing))
 
 
+class PrintedTests(TalkCase):
+    """Tests for which messages a view is given as they come."""
+
+    def test_only_what_it_prints(self) -> None:
+        """What others say elsewhere is counted and not shown; one's own words always are."""
+        self.alice.view.printed = self.alice.view.sees = set()
+        self.bob.type("/send hello")
+        self.assertEqual(["[general] <alice> mine"], self.alice.type("/send mine"))
+        (state,) = (room for room in self.alice.view.states[-1].rooms if room.where == "general")
+        self.assertEqual(1, state.unread)
+        self.alice.view.printed = {"general"}
+        self.bob.type("/send again")
+        self.assertEqual(["[general] <bob> again"], self.alice.view.take())
+
+
 class MessageTests(TalkCase):
     """Tests for messages on their way from one to the other."""
 

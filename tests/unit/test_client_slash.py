@@ -30,6 +30,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     ],
     "help": [],
     "exit": [],
+    "bare": [],
     "send": [
         ("/send", Exit.USAGE, "Usage: /send <message>"),
         ("/send hello", Exit.FIXABLE, "No room is active. Type /join ROOM (or /switch ROOM) first"),

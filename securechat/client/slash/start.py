@@ -138,6 +138,11 @@ async def do_help(core: ChatCore, topic: str = "") -> None:
     core.answer(*help_lines(topic))
 
 
+async def do_bare(core: ChatCore) -> None:
+    """What a view with lists does by itself; here there are none."""
+    core.answer("Nothing stands beside the messages here. securechat --full has lists, and /bare hides them.")
+
+
 async def do_exit(core: ChatCore) -> None:
     """The view sees `exiting` and closes."""
     core.exiting = True

@@ -49,6 +49,11 @@ def colour_of(name: str, depth: int) -> str:
     return "" if palette is None else palette[crc32(name.encode("utf-8", "replace")) % len(palette)]
 
 
+def palette(depth: int) -> tuple[str, ...]:
+    """The colours of names, for so many bits; () where there are none."""
+    return _PALETTES.get(depth, ())
+
+
 def colour_wanted(choice: str, environ: Mapping[str, str], is_tty: bool) -> bool:
     """Whether to use colours. What was said on the command line counts more than what the environment says.
 

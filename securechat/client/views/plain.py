@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any, Final
 
@@ -14,8 +15,8 @@ from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
 from securechat.client.commands import Typed, has_secret, parse, safe_for_history
-from securechat.client.display import clean, render
-from securechat.client.view import Alert, Client, Failure, Item, Notice, Status
+from securechat.client.display import NEWLINE, clean, render
+from securechat.client.view import Alert, Client, Failure, Item, Message, Notice, Status
 from securechat.client.views.console import Console
 from securechat.client.views.questions import Question, Questions
 from securechat.client.views.turns import Turns
@@ -58,6 +59,7 @@ class PlainView(LineReceiver):
             were. Not called where the reactor is stopped by somebody else first.
         keep_going: a script goes on after a failed command.
         timeout: seconds to wait for acknowledgements at the end.
+        spoken: for a screen reader: no times beside messages, and words in place of signs.
         tz: for tests.
         console: for tests.
     """
@@ -73,6 +75,7 @@ class PlainView(LineReceiver):
         done: Callable[[Exit], None],
         keep_going: bool = False,
         timeout: float = 30.0,
+        spoken: bool = False,
         tz: tzinfo | None = None,
         console: Console | None = None,
     ) -> None:
@@ -80,6 +83,7 @@ class PlainView(LineReceiver):
         self._done = done
         self._keep_going = keep_going
         self._timeout = timeout
+        self._spoken = spoken
         self._tz = tz
         self._console = console or Console(reactor)
         self._lines = LineBuffer(self.MAX_LENGTH)
@@ -117,7 +121,11 @@ class PlainView(LineReceiver):
 
     def show(self, item: Item) -> None:
         """Prints an item, one line each."""
+        if self._spoken and isinstance(item, Message):
+            item = replace(item, at=None)
         lines = render(item, tz=self._tz)
+        if self._spoken:
+            lines = [line.replace("[pm → ", "[pm to ", 1).replace(NEWLINE, " (new line) ") for line in lines]
         if lines:
             self._write("\n".join([*lines, ""]), error=isinstance(item, (Notice, Failure)))
 
@@ -126,6 +134,10 @@ class PlainView(LineReceiver):
 
     def follows(self, where: str) -> bool:
         """Always: all of it is printed."""
+        return True
+
+    def prints(self, where: str) -> bool:
+        """Always."""
         return True
 
     def opened(self, where: str) -> None:

@@ -101,6 +101,10 @@ class ScriptView(Protocol):
         """Never: the verb says itself what counts as seen."""
         return False
 
+    def prints(self, where: str) -> bool:
+        """Always: the verb chooses."""
+        return True
+
     def opened(self, where: str) -> None:
         """Nothing: what is printed stays."""
 
