@@ -273,7 +273,8 @@ class EveryCommandTests(ChatCase):
     """Every command of the table, done once with success."""
 
     DONE: ClassVar[dict[str, tuple[str, ...]]] = {
-        "help": ("/help",),
+        "help": ("/help", "/help keys"),
+        "bare": ("/bare",),
         "send": ("/send hello",),
         "pm": ("/pm bob hello", "/pm bob", "/switch general"),
         "history": ("/history",),

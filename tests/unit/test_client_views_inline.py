@@ -910,6 +910,25 @@ class EditorTests(PromptCase):
 
             self.drive(steps, environ=environ, size=(200, 20))
 
+    def test_ended_meanwhile(self) -> None:
+        """Where the client has to go, the editor goes too, and nothing of the text stays on the disk."""
+        seen = os.path.abspath(self.mktemp())
+
+        async def steps() -> None:
+            await self.press("secret plans", shows="[general] alice> secret plans")
+            self.keys.send_text("\x0f")
+            await self.patiently(lambda: os.path.exists(seen) and os.path.getsize(seen) > 0)
+            with open(seen, encoding="utf-8") as file:
+                pid, directory = file.read().split()
+            stopped = self.console.stopping()
+            assert isinstance(stopped, Deferred)
+            await self.patiently(lambda: stopped.called)
+            self.assertFalse(os.path.exists(directory))
+            await self.patiently(lambda: not os.path.exists(f"/proc/{pid}"))
+            self.assertTrue(self.console.restored)
+
+        self.drive(steps, environ=self.editor(f'echo $$ "$(dirname "$1")" > {seen}; exec sleep 60'))
+
 
 class ChoiceTests(SynchronousTestCase):
     """Tests for which view is used."""

@@ -40,6 +40,7 @@ class Acts:
     _last: str
     _warned: bool
     _away: bool
+    _editing: asyncio.Task[None] | None
 
     # What `Terminal` gives.
 
@@ -151,7 +152,12 @@ class Acts:
         """The message goes to the person's editor, and comes back to the line being typed."""
         if not self._away:
             self._away = True
-            event.app.create_background_task(self._edit())
+            self._editing = event.app.create_background_task(self._edit())
+
+    def _stop_editing(self) -> None:
+        """The end has come: the toolkit would wait for the editor."""
+        if self._editing is not None:
+            self._editing.cancel()
 
     async def _edit(self) -> None:
         buffer = self._entry.buffer

@@ -99,6 +99,7 @@ class Terminal(Acts):
         self._leaving = False
         self._shutting = False
         self._away = False  # an editor has the terminal
+        self._editing = None
         self._exit: Exit | None = None
         self._client: Desktop | None = None
         self._turns: Turns | None = None
@@ -210,6 +211,7 @@ class Terminal(Acts):
         """The client is closed."""
         self._exit = status
         self._questions.close()
+        self._stop_editing()
         if self._task is None or self._task.done():
             self._finish()
         elif self._app.is_running:
@@ -251,6 +253,7 @@ class Terminal(Acts):
         if self._task is None or self._task.done():
             return None
         self._keep_draft()
+        self._stop_editing()
         self._task.cancel()
         return self._stopped
 
