@@ -13,11 +13,8 @@ from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import provider
 
 from securechat import __version__
+from securechat.client.preferences import preference
 from securechat.errors import Exit, SecureChatError, StartupError
-
-# As in client.views, which is not imported before the reactor is chosen.
-UIS: Final = ("auto", "plain", "inline", "full")
-COLORS: Final = ("auto", "always", "never")
 
 _EXAMPLES: Final = """\
 examples:
@@ -47,6 +44,7 @@ def add_credentials(parser: argparse.ArgumentParser) -> None:
 
 
 def _client_parser() -> argparse.ArgumentParser:
+    uis, colors = preference("ui").choices, preference("color").choices
     parser = argparse.ArgumentParser(
         prog="securechat",
         usage="securechat [options] [LINE]\n       securechat send | listen | demo | doctor | admin | version [--help]",
@@ -58,7 +56,7 @@ def _client_parser() -> argparse.ArgumentParser:
     parser.add_argument("--connect", metavar="LINE", help="the same as an option (also: SECURECHAT_CONNECT)")
     parser.add_argument("--data-dir", metavar="DIR", help="where your keys lie (also: SECURECHAT_DATA_DIR)")
     parser.add_argument(
-        "--ui", choices=UIS, metavar="VIEW", help=f"{', '.join(UIS)}: how it looks (also: SECURECHAT_UI)"
+        "--ui", choices=uis, metavar="VIEW", help=f"{', '.join(uis)}: how it looks (also: SECURECHAT_UI)"
     )
     parser.add_argument("--full", action="store_const", dest="ui", const="full", help="the same as --ui full")
     parser.add_argument(
@@ -67,7 +65,8 @@ def _client_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--screen-reader", action="store_true", help="lines to be read aloud: no times, no signs, nothing redrawn"
     )
-    parser.add_argument("--color", choices=COLORS, default="auto", help="colours (NO_COLOR turns them off too)")
+    parser.add_argument("--color", choices=colors, help="colours (NO_COLOR turns them off too)")
+    parser.add_argument("--config", metavar="FILE", help="your settings (also: SECURECHAT_CONFIG)")
     add_credentials(parser)
     parser.add_argument("--keep-going", action="store_true", help="a script goes on after a command that failed")
     parser.add_argument(
@@ -103,6 +102,7 @@ def _run_client(arguments: Sequence[str]) -> int:
         data_dir=options.data_dir,
         ui=options.ui,
         color=options.color,
+        config=options.config,
         screen_reader=options.screen_reader,
         keep_going=options.keep_going,
         timeout=options.timeout,

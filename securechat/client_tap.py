@@ -7,9 +7,8 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
+from securechat.client.preferences import preference
 from securechat.client.service import TerminalClient
-from securechat.client.views.choice import UIS
-from securechat.client.views.colours import CHOICES as COLORS
 from securechat.link import count_steadily
 
 
@@ -26,7 +25,8 @@ class Options(usage.Options):
         ["connect", None, None, "A connect line, or HOST[:PORT]."],
         ["data-dir", None, None, "Where your keys lie."],
         ["ui", None, None, "How it looks: auto, plain, inline or full."],
-        ["color", None, "auto", "Colours: auto, always or never."],
+        ["color", None, None, "Colours: auto, always or never."],
+        ["config", None, None, "Your settings."],
     ]
     optFlags = [
         ["plain", None, "The same as --ui=plain: lines in, lines out, for pipes."],
@@ -41,9 +41,9 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """A client in the background would talk to nobody; and there are only so many ways to look."""
-        for name, choices in (("ui", UIS), ("color", COLORS)):
-            if self[name] not in (None, *choices):
-                raise usage.UsageError(f"--{name} is one of {', '.join(choices)}.")
+        for row in map(preference, ("ui", "color")):
+            if self[row.name] not in (None, *row.choices):
+                raise usage.UsageError(f"--{row.name} is one of {', '.join(row.choices)}.")
         parent: Any = self.parent
         if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
             raise usage.UsageError("The client needs its terminal: run twistd -n --pidfile= -l FILE securechat-client")
@@ -60,5 +60,6 @@ def makeService(options: Options) -> IService:
         data_dir=options["data-dir"],
         ui="plain" if options["plain"] else "full" if options["full"] else options["ui"],
         color=options["color"],
+        config=options["config"],
         screen_reader=bool(options["screen-reader"]),
     )

@@ -205,6 +205,8 @@ class ChatCore:
             await self.scrollback.fill(conversation)
         if self.conversations.active == title:
             self.view.opened(title)
+            with contextlib.suppress(CannotKeep):  # then the next start begins elsewhere
+                await self.keep([("meta", "active", title)], [])
         if conversation is not None:
             await self.company.look(conversation)
 

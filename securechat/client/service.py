@@ -17,22 +17,36 @@ from twisted.python.threadpool import ThreadPool
 from securechat.client.connection import listens
 from securechat.client.core import ChatCore
 from securechat.client.credentials import choose_user
+from securechat.client.launch import spawner
 from securechat.client.panes import Panes
+from securechat.client.preferences import Preferences
 from securechat.client.profile import ClientDir
 from securechat.client.views import choice
 from securechat.client.views.full import FullView
 from securechat.client.views.inline import InlineView
+from securechat.client.views.notify import Announcer
 from securechat.client.views.plain import PlainView
 from securechat.client.welcome import Welcome
 from securechat.errors import Exit, SecureChatError, StartupError
 from securechat.link import DEFAULT_HOST, DEFAULT_PORT, ConnectLine
 
+_COMMAND_SECONDS: Final = 10.0  # that a command which announces something may take
 _THREADS: Final = 2  # one for passwords and keys, one that opens messages meanwhile
 
 
 def default_data_dir() -> Path:
     """The platform's directory for user data."""
     return Path(platformdirs.user_data_dir("securechat", appauthor=False))
+
+
+def config_path(given: str | None, data_dir: str | None, environ: Mapping[str, str]) -> Path:
+    """Where its user's settings lie: apart from the keys, since people share such files."""
+    named = given or environ.get("SECURECHAT_CONFIG")
+    if named:
+        return Path(named)
+    directory = data_dir or environ.get("SECURECHAT_DATA_DIR")
+    base = Path(directory) if directory else Path(platformdirs.user_config_dir("securechat", appauthor=False))
+    return base / "client.toml"
 
 
 def choose_line(given: str | None, directory: ClientDir, environ: Mapping[str, str]) -> ConnectLine:
@@ -49,8 +63,10 @@ class TerminalClient(Service):
     Args:
         line: the connect line or address as given, or None.
         data_dir: where keys lie; None: the environment's, else the platform's.
-        ui: one of `choice.UIS`; None: the environment's.
-        color: "auto", "always" or "never".
+        ui: which view (see `preferences`); None: the environment's, else as its user has set it.
+        color: "auto", "always" or "never"; None: as its user has set it.
+        config: the file of its user's settings; None: the environment's, else the one in `data_dir`, if that is given,
+            else the platform's.
         screen_reader: the plain view, without times, and with words in place of signs.
         keep_going: a script goes on after a failed command.
         timeout: seconds to wait for acknowledgements at the end.
@@ -67,7 +83,8 @@ class TerminalClient(Service):
         line: str | None = None,
         data_dir: str | None = None,
         ui: str | None = None,
-        color: str = "auto",
+        color: str | None = None,
+        config: str | None = None,
         screen_reader: bool = False,
         keep_going: bool = False,
         timeout: float = 30.0,
@@ -80,8 +97,9 @@ class TerminalClient(Service):
         self._given = line
         self._environ = environ
         self._directory = ClientDir(Path(data_dir or environ.get("SECURECHAT_DATA_DIR") or default_data_dir()))
-        self._ui = choice.wanted("plain" if screen_reader else ui, environ)
-        self._color = color
+        flags = {"ui": "plain" if screen_reader else ui or environ.get("SECURECHAT_UI"), "color": color}
+        over = {name: value for name, value in flags.items() if value}
+        self._preferences = Preferences(config_path(config, data_dir, environ), over)
         self._screen_reader = screen_reader
         self._keep_going = keep_going
         self._timeout = timeout
@@ -99,14 +117,17 @@ class TerminalClient(Service):
         line = choose_line(self._given, self._directory, self._environ)
         user = "" if self._login is None else choose_user(self._login[0], self._directory, line)
         self._prepare()
-        name, why_plain = choice.choose(self._ui, self._reactor, self._environ)
+        name, why_plain = choice.choose(self._preferences["ui"], self._reactor, self._environ)
         view = self._view = self._new_view(name)
         core = self._core = ChatCore(
-            self._directory, line, view, reactor=self._reactor, run=self._run, timeout=self._timeout
-        )
+            self._directory, line, view,
+            reactor=self._reactor, run=self._run, timeout=self._timeout, preferences=self._preferences,
+        )  # fmt: skip
         self._pool.start()
         core.start()
         view.start(Panes(core))
+        for problem in self._preferences.problems:
+            core.notice(problem)
         if self._login is not None:
             core.begin(user, self._login[1])
             self._login = None
@@ -123,9 +144,28 @@ class TerminalClient(Service):
                 keep_going=self._keep_going,
                 timeout=self._timeout,
                 spoken=self._screen_reader,
+                numbers=lambda: self._preferences.on("numbers"),
+                notifier=self._announcer(),
             )
         kind = FullView if name == "full" else InlineView
-        return kind(self._reactor, done=self._ended, timeout=self._timeout, color=self._color, environ=self._environ)
+        return kind(
+            self._reactor,
+            done=self._ended,
+            timeout=self._timeout,
+            color=self._preferences["color"],
+            environ=self._environ,
+            notifier=self._announcer(),
+        )
+
+    def _announcer(self) -> Announcer:
+        return Announcer(
+            self._preferences.__getitem__,
+            lambda data: self._view.ring(data) if self._view is not None else None,
+            spawner(self._reactor, self._environ, limit=_COMMAND_SECONDS),
+            self._environ,
+            clock=self._reactor.seconds,
+            say=lambda text: self._core.notice(text) if self._core is not None else None,
+        )
 
     def _prepare(self) -> None:
         try:

@@ -417,7 +417,7 @@ class StartTests(ChatCase):
         alice = self.registered("alice", "general", "attic")
         self.pass_time(1)
         fresh = self.again(alice, login=False)
-        line = "* Your rooms: attic, general. /join ROOM makes one of them active."
+        line = "* Your rooms: attic, general. attic is active."
         self.assertIn(line, fresh.type(f"/login alice {PASSWORD}"))
         fresh = self.again(fresh, login=False, interactive=False)
         self.assertNotIn(line, fresh.type(f"/login alice {PASSWORD}"))

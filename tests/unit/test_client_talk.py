@@ -328,6 +328,7 @@ class KeptTests(TalkCase):
     def test_after_a_restart(self) -> None:
         """A change of a message that is on disk alone reaches it there."""
         self.say(self.alice, "firstword", "secondword", "/edit #2 between", *(f"{n}" for n in range(5)))
+        self.bob.type("/join elsewhere")  # which is active after the restart
         self.pass_time(1)
         bob = self.again(self.bob)
         general = bob.core.conversations.labelled("general")

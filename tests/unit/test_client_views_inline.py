@@ -14,11 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.display import INDENT
 from securechat.client.view import Alert, Answer, Failure, Membership, Message, Notice, Quote, Status
-from securechat.client.views.choice import available, choose, wanted
+from securechat.client.views.choice import available, choose
 from securechat.client.views.entry import MAX_LINE
 from securechat.client.views.inline import KEPT, UNREAD, InlineView
 from securechat.client.views.wrap import wrapped
-from securechat.errors import Exit, StartupError
+from securechat.errors import Exit
 from tests.terminals import (
     BACKTAB,
     CTRL_C,
@@ -932,15 +932,6 @@ class EditorTests(PromptCase):
 
 class ChoiceTests(SynchronousTestCase):
     """Tests for which view is used."""
-
-    def test_wanted(self) -> None:
-        """The command line counts more than the environment; what is no view is refused, with those there are."""
-        self.assertEqual("auto", wanted(None, {}))
-        self.assertEqual("full", wanted(None, {"SECURECHAT_UI": "full"}))
-        self.assertEqual("plain", wanted("plain", {"SECURECHAT_UI": "full"}))
-        self.assertEqual("auto", wanted(None, {"SECURECHAT_UI": ""}))
-        error = self.assertRaises(StartupError, wanted, None, {"SECURECHAT_UI": "curses"})
-        self.assertIn("auto, plain, inline, full", str(error))
 
     def test_choose(self) -> None:
         """Who asks for the plain view is not told why they get it; who asks for another one is."""

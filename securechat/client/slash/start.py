@@ -103,13 +103,25 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
         core.answer(f"What is on this machine of {user} is open. Connecting to {core.line.host}.")
     else:
         await _log_in(core, user, typed)
-    rooms = core.conversations.rooms()
-    if rooms and core.view.interactive:
-        core.notice(f"Your rooms: {', '.join(rooms)}. /join ROOM makes one of them active.")
+    if core.view.interactive:
+        _where_one_was(core)
     waiting = len(core.outbox.pending()) if core.outbox is not None else 0
     if waiting:
         messages = "1 message of an earlier time is" if waiting == 1 else f"{waiting} messages of an earlier time are"
         core.notice(f"{messages} being sent.")
+
+
+def _where_one_was(core: ChatCore) -> None:
+    """The conversation that was active last is it again; without one, its user is told which there are."""
+    assert core.account is not None
+    title = core.account.records.get("meta", {}).get("active", "")
+    rooms = core.conversations.rooms()
+    back = isinstance(title, str) and core.conversations.titled(title) is not None
+    if rooms or back:
+        then = f"{title} is active" if back else "/switch ROOM makes one of them active"
+        core.notice(f"Your rooms: {', '.join(rooms) or 'none'}. {then}.")
+    if back:
+        core.go(title)
 
 
 async def _open_here(core: ChatCore, user: str, password: str) -> OpenAccount | None:

@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-
-from securechat.errors import StartupError
-
-UIS: Final = ("auto", "plain", "inline", "full")
 
 
 def available(reactor: object, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -24,14 +19,6 @@ def available(reactor: object, environ: Mapping[str, str] = os.environ) -> str |
     if not isinstance(reactor, AsyncioSelectorReactor):
         return "the other views need the asyncio reactor (twistd --reactor=asyncio)"
     return None
-
-
-def wanted(asked: str | None, environ: Mapping[str, str]) -> str:
-    """One of `UIS`: as asked for on the command line, else by SECURECHAT_UI. Raises StartupError."""
-    ui = asked or environ.get("SECURECHAT_UI") or "auto"
-    if ui not in UIS:
-        raise StartupError(f"There is no view {ui!r}. Choose one of {', '.join(UIS)} (--ui, or SECURECHAT_UI).")
-    return ui
 
 
 def choose(ui: str, reactor: object, environ: Mapping[str, str]) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from securechat.client.display import clean
@@ -18,6 +19,44 @@ COMMAND_SECONDS: Final = 2.0  # between two starts of the command
 
 _BEL: Final = "\x07"
 _ST: Final = "\x1b\\"
+
+
+class Announcer:
+    """A `Notifier` as its user wants it at the moment; what is wrong with their wish is said once.
+
+    Args:
+        wish: a setting by its name (`preferences`).
+        say: for what does not work.
+        write, spawn, environ, clock: as `Notifier` has them.
+    """
+
+    def __init__(
+        self,
+        wish: Callable[[str], str],
+        write: Callable[[bytes], object],
+        spawn: Spawn,
+        environ: Mapping[str, str],
+        *,
+        clock: Callable[[], float],
+        say: Callable[[str], object],
+    ) -> None:
+        self._wish = wish
+        self._say = say
+        self._new = partial(Notifier, write=write, spawn=spawn, environ=environ, clock=clock, failed=say)
+        self._made_for: tuple[str, str] | None = None
+        self._notifier: Notifier | None = None
+
+    def __call__(self, alert: Alert) -> None:
+        """Draws attention to something."""
+        kinds, command = wanted = self._wish("notify"), self._wish("notify-command")
+        if wanted != self._made_for:
+            self._made_for, self._notifier = wanted, None
+            try:
+                self._notifier = self._new(tuple(kinds.split(",")), command=command)
+            except ValueError as error:
+                self._say(f"{error} /set notify and /set notify-command say how you are told.")
+        if self._notifier is not None:
+            self._notifier.alert(alert)
 
 
 class Notifier:

@@ -60,6 +60,8 @@ class PlainView(LineReceiver):
         keep_going: a script goes on after a failed command.
         timeout: seconds to wait for acknowledgements at the end.
         spoken: for a screen reader: no times beside messages, and words in place of signs.
+        numbers: whether the number of each message is printed.
+        notifier: draws attention, where a person sits at a terminal.
         tz: for tests.
         console: for tests.
     """
@@ -76,6 +78,8 @@ class PlainView(LineReceiver):
         keep_going: bool = False,
         timeout: float = 30.0,
         spoken: bool = False,
+        numbers: Callable[[], bool] = lambda: False,
+        notifier: Callable[[Alert], None] | None = None,
         tz: tzinfo | None = None,
         console: Console | None = None,
     ) -> None:
@@ -84,6 +88,8 @@ class PlainView(LineReceiver):
         self._keep_going = keep_going
         self._timeout = timeout
         self._spoken = spoken
+        self._numbers = numbers
+        self._notifier = notifier
         self._tz = tz
         self._console = console or Console(reactor)
         self._lines = LineBuffer(self.MAX_LENGTH)
@@ -123,7 +129,7 @@ class PlainView(LineReceiver):
         """Prints an item, one line each."""
         if self._spoken and isinstance(item, Message):
             item = replace(item, at=None)
-        lines = render(item, tz=self._tz)
+        lines = render(item, tz=self._tz, numbers=self._numbers())
         if self._spoken:
             lines = [line.replace("[pm → ", "[pm to ", 1).replace(NEWLINE, " (new line) ") for line in lines]
         if lines:
@@ -144,7 +150,13 @@ class PlainView(LineReceiver):
         """Nothing: what is printed stays."""
 
     def alert(self, alert: Alert) -> None:
-        """Nothing: it is printed."""
+        """It is printed; whoever looks elsewhere may want more."""
+        if self._notifier is not None and self.interactive and self._console.output_is_terminal:
+            self._notifier(alert)
+
+    def ring(self, data: bytes) -> None:
+        """Bytes that make the terminal draw attention."""
+        self._write(data.decode("utf-8", "replace"), error=False)
 
     def ask(self, question: str) -> Deferred[str | None]:
         """Asks for a line. The next one typed is the answer, also one typed ahead; None if nobody types."""

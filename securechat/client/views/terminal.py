@@ -177,8 +177,12 @@ class Terminal(Acts):
         return self._questions.ask(question, secret=True)
 
     def _bell(self, alert: Alert) -> None:
+        self.ring(b"\a")
+
+    def ring(self, data: bytes) -> None:
+        """Bytes that make the terminal draw attention; they move no cursor."""
         if self._app.is_running:
-            self._output.bell()
+            self._output.write_raw(data.decode("utf-8", "replace"))
             self._output.flush()
 
     def _count_down(self) -> None:
@@ -282,7 +286,8 @@ class Terminal(Acts):
 
     def _laid_out(self, item: Item) -> list[Pieces]:
         """An item as rows that fit."""
-        return [line for row in rows(item, tz=self._tz) for line in wrapped(row, self._columns())]
+        numbers = self._client is not None and self._client.preference("numbers") == "on"
+        return [line for row in rows(item, tz=self._tz, numbers=numbers) for line in wrapped(row, self._columns())]
 
     def _print_rows(self, shown: Iterable[Pieces]) -> None:
         """Prints rows. Raises OSError where the terminal is gone."""
