@@ -1,6 +1,6 @@
-"""Makes docs/session.svg, the picture in the README, from a real session: `python docs/picture.py`.
+"""Makes the pictures of the views (docs/inline.svg, full.svg, plain.svg) from a real session: `python docs/picture.py`.
 
-A daemon, bob in a pipe, alice at a prompt in a terminal of 84 by 20; what is drawn is what her terminal holds.
+A daemon, bob and carol in pipes, alice at a terminal, in each view in turn; what is drawn is what her terminal holds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pexpect
 import pyte
+from prompt_toolkit.utils import get_cwidth
 
-COLUMNS: Final = 84
-ROWS: Final = 20
+COLUMNS: Final = 100
+ROWS: Final = 26
 CELL: Final = (8.4, 17)  # pixels of one character
 PASSWORD: Final = "correct horse battery"
+SECONDS: Final = 60.0  # that anything may take
 COLOURS: Final = {
     "default": "#d8dee9", "black": "#3b4252", "red": "#e0707c", "green": "#a3c98c", "brown": "#ebcb8b",
     "blue": "#81a1c1", "magenta": "#c39ac9", "cyan": "#88c0d0", "white": "#e5e9f0", "brightblue": "#8fb4e0",
@@ -31,7 +34,7 @@ COLOURS: Final = {
 
 
 def main() -> None:
-    """Plays the session and writes the picture."""
+    """Plays the session and writes the pictures."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         server = subprocess.Popen(
@@ -45,67 +48,140 @@ def main() -> None:
             connect = directory / "server" / "connect.txt"
             while not connect.exists():
                 time.sleep(0.1)
-            line = connect.read_text().strip()
-            screen = play(directory, line)
+            play(directory, connect.read_text().strip())
         finally:
             server.terminate()
             server.wait()
-    (Path(__file__).parent / "session.svg").write_text(draw(screen), encoding="utf-8")
 
 
-def play(directory: Path, line: str) -> Any:
-    """The session; answers alice's screen at its end."""
-    screen = pyte.Screen(COLUMNS, ROWS)
-    stream = pyte.ByteStream(screen)
-    bob = subprocess.Popen(
-        [sys.executable, "-m", "securechat", "--plain", "--data-dir", str(directory / "bob"), line],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, bufsize=1,
-    )  # fmt: skip
-    alice = pexpect.spawn(
-        sys.executable,
-        ["-m", "securechat", "--data-dir", str(directory / "alice"), line],
-        dimensions=(ROWS, COLUMNS),
-        env={**os.environ, "TERM": "xterm-256color"},
-    )
+class Piped:
+    """A friend in a pipe."""
 
-    def watch() -> None:
+    def __init__(self, directory: Path, name: str, line: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "securechat", "--plain", "--data-dir", str(directory / name), line],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        )  # fmt: skip
+        self.says(f"/register {name} {PASSWORD}")
+
+    def says(self, *lines: str) -> None:
+        """Types lines."""
+        assert self._process.stdin is not None
+        for text in lines:
+            self._process.stdin.write(text + "\n")
+
+    def end(self) -> None:
+        """Ends it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+class Seated:
+    """alice at a terminal, in one of the views."""
+
+    def __init__(self, directory: Path, line: str, view: str) -> None:
+        self.screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream = pyte.ByteStream(self.screen)
+        self._child = pexpect.spawn(
+            sys.executable,
+            ["-m", "securechat", "--ui", view, "--data-dir", str(directory / "alice"), line],
+            dimensions=(ROWS, COLUMNS),
+            env={**os.environ, "TERM": "xterm-256color"},
+        )
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
         try:
             while True:
-                data = alice.read_nonblocking(4096, timeout=30)
-                stream.feed(data)
-                if b"\x1b[6n" in data:  # where is the cursor? A terminal answers that.
-                    alice.send(f"\x1b[{screen.cursor.y + 1};{screen.cursor.x + 1}R")
-        except (pexpect.EOF, pexpect.TIMEOUT):
+                self._stream.feed(self._child.read_nonblocking(4096, timeout=SECONDS))
+        except (pexpect.EOF, pexpect.TIMEOUT, OSError):
             return
 
-    threading.Thread(target=watch, daemon=True).start()
+    def sees(self, text: str) -> Seated:
+        """Waits until that stands on the screen."""
+        end = time.monotonic() + SECONDS
+        while not any(text in row for row in self.screen.display):
+            if time.monotonic() > end:
+                raise SystemExit(f"{text!r} never came:\n" + "\n".join(self.screen.display))
+            time.sleep(0.05)
+        return self
 
-    def says(text: str, seconds: float = 0.7) -> None:
-        assert bob.stdin is not None
-        bob.stdin.write(text + "\n")
-        time.sleep(seconds)
+    def types(self, text: str, end: str = "\r") -> Seated:
+        """Types a line."""
+        self._child.send(text + end)
+        return self
 
-    def types(text: str, seconds: float = 0.7, end: str = "\r") -> None:
-        alice.send(text + end)
-        time.sleep(seconds)
+    def picture(self, name: str) -> None:
+        """Writes what the screen holds, once it stands still."""
+        time.sleep(1)
+        (Path(__file__).parent / f"{name}.svg").write_text(draw(copy.deepcopy(self.screen)), encoding="utf-8")
 
+    def leaves(self) -> None:
+        """Ends it."""
+        self.types("\x15/exit")
+        self._child.expect(pexpect.EOF, timeout=SECONDS)
+        self._child.close()
+
+
+def play(directory: Path, line: str) -> None:
+    """The session."""
+    bob, carol = (Piped(directory, name, line) for name in ("bob", "carol"))
+    scenes: list[tuple[str, Callable[[Seated], None]]] = [
+        ("inline", lambda alice: inline(alice, bob, carol)),
+        ("full", lambda alice: full(alice, bob, carol)),
+        ("plain", lambda alice: plain(alice, bob, carol)),
+    ]
     try:
-        says(f"/register bob {PASSWORD}\n/join general", 4)
-        types("alice", 1)
-        types(PASSWORD, 1)
-        types(PASSWORD, 3)
-        types("general", 1)
-        says("Hi alice, good to see you here!")
-        types("/send Hello everyone!")
-        types("/pm bob Hey Bob, how are you?")
-        says("/pm alice All well. Nobody but you can read this.")
-        types("a line being typed stays whole", end="")
-        says("Even while others write.", 1)
-        return copy.deepcopy(screen)  # as it is now: the client clears its prompt when it ends
+        for view, scene in scenes:
+            alice = Seated(directory, line, view)
+            scene(alice)
+            alice.picture(view)
+            alice.leaves()
     finally:
-        alice.terminate()
-        bob.terminate()
-        bob.wait()
+        bob.end()
+        carol.end()
+
+
+def inline(alice: Seated, bob: Piped, carol: Piped) -> None:
+    """The first minute, and the first words."""
+    alice.sees("Choose a name").types("alice").sees("New password").types(PASSWORD).sees("again").types(PASSWORD)
+    alice.sees("A name for it").types("general").sees("You made general")
+    for friend, name in ((bob, "bob"), (carol, "carol")):
+        friend.says("/join general", "/join ops")
+        alice.sees(f"{name} joined")
+    bob.says("/switch general", "Hi alice, good to see you here!")
+    alice.sees("good to see").types("/send Hello everyone!").sees("<alice> Hello")
+    alice.types("/join ops").sees("You are in ops").types("/switch general").sees("general is active")
+    bob.says("/pm alice All well. Nobody but you can read this.")
+    alice.sees("All well")
+    carol.says("/switch ops", "the build is green again")
+    alice.sees("ops(1)").types("a line being typed stays whole", end="")
+    bob.says("Even while others write.")
+    alice.sees("Even while")
+
+
+def full(alice: Seated, bob: Piped, carol: Piped) -> None:
+    """Coming back: replies, reactions, an edit, code, and what is unread elsewhere."""
+    alice.sees("Password of alice").types(PASSWORD).sees("online").types("\x15/switch general")
+    bob.says("/switch general", "@alice shall we relase on friday?", "/edit @alice shall we release on Friday?")
+    alice.sees("release on Friday? (edited)").types("/reply I would rather not :wink:").sees("rather not")
+    carol.says(
+        "/switch general", "/react 👍", "/code python: print(date.today().weekday() == 4)", "/me looks at the log"
+    )
+    alice.sees("looks at the log")
+    carol.says("/switch ops", "the nightly failed", "@alice have a look?")
+    bob.says("/pm alice lunch?")
+    alice.sees("ops").sees("(3!)").types("half a thought", end="")
+
+
+def plain(alice: Seated, bob: Piped, carol: Piped) -> None:
+    """The same talk in lines, and a search over all of it."""
+    alice.sees("Password of alice").types(PASSWORD).sees("Logged in as alice").types("/history 6").sees(
+        "looks at the log"
+    )
+    alice.types("/search from:bob friday").sees("/jump").types("/unread").sees("/unread")
+    carol.says("/switch general", "/delete")
+    alice.sees("deleted")
 
 
 def draw(screen: Any) -> str:
@@ -121,12 +197,17 @@ def draw(screen: Any) -> str:
         y = (place + 1) * CELL[1] + 8
         for at, text, style in runs(screen.buffer[row]):
             weight = ' font-weight="bold"' if style[1] else ""
-            colour = COLOURS.get(style[0], COLOURS["default"])
-            length = f' textLength="{len(text) * CELL[0]:.1f}"'
+            colour = COLOURS.get(style[0]) or (f"#{style[0]}" if len(style[0]) == 6 else COLOURS["default"])
+            length = f' textLength="{cells(text) * CELL[0]:.1f}"'
             lines.append(
                 f'<text x="{12 + at * CELL[0]:.1f}" y="{y}" fill="{colour}"{weight}{length}>{html.escape(text)}</text>'
             )
     return "\n".join([*lines, "</svg>", ""])
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal a text takes."""
+    return sum(map(get_cwidth, text))
 
 
 def runs(row: Any) -> list[tuple[int, str, tuple[str, bool]]]:

@@ -22,10 +22,10 @@ from securechat.client.commands import (
     safe_for_history,
 )
 from securechat.client.helptext import FIRST, help_lines
-from securechat.client.slash import account, choose, doctor, links, rooms, start, talk, trust
+from securechat.client.slash import account, choose, doctor, history, links, rooms, start, talk, trust
 from securechat.client.slash import find as finding
 
-MODULES = (start, talk, finding, links, rooms, trust, choose, account, doctor)
+MODULES = (start, talk, history, finding, links, rooms, trust, choose, account, doctor)
 
 ROOMS = ["general", "games"]
 USERS = ["bob", "alice", "barbara"]

@@ -60,6 +60,20 @@ class LocalCase(ChatCase):
 class OpenTests(LocalCase):
     """Tests for what is there before the server has said anything."""
 
+    def test_history(self) -> None:
+        """/history shows what this machine keeps, and says so; where it keeps nothing, that it cannot be had."""
+        fresh = self.away()
+        fresh.view.take()
+        self.assertEqual(
+            [
+                "[general] * There is no connection to the server now: this is what this machine keeps.",
+                "2023-11-14 22:13 [general] <alice> before",
+            ],
+            fresh.type("/history"),
+        )
+        fresh.type("/forget general yes")
+        self.assertEqual(Exit.NETWORK, fresh.exit("/history"))
+
     def test_away(self) -> None:
         """With the server away the account is open: its rooms are there, and what is typed waits on the disk."""
         fresh = self.away()

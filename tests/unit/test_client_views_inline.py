@@ -697,6 +697,23 @@ class RoomTests(TerminalCase):
 
         self.drive(steps)
 
+    def test_draft_that_was_sent(self) -> None:
+        """A line that was sent, or deleted, does not come back as a draft when the room is opened again."""
+
+        async def steps() -> None:
+            for keys in (ENTER, CTRL_U):
+                await self.press("said and done", shows="[general] alice> said and done")
+                self.clock.advance(1)
+                self.assertEqual("said and done", self.client.drafts["general"])
+                await self.press(keys, shows="[general] alice>")
+                self.view.opened("general")
+                await self.turn()
+                self.assertEqual("[general] alice>", self.screen.prompt)
+                self.clock.advance(1)
+                self.assertEqual("", self.client.drafts["general"])
+
+        self.drive(steps)
+
     def test_draft_from_elsewhere(self) -> None:
         """One from another device comes into an empty line, and never over what is typed here."""
 

@@ -1,8 +1,7 @@
-"""Talking: saying something, changing what was said, reading it again."""
+"""Talking: saying something, and changing what was said."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -11,23 +10,17 @@ from msgspec import structs
 from twisted.internet.defer import TimeoutError
 
 from securechat.client import emoji
-from securechat.client.conversations import NEWEST_GONE
 from securechat.client.outbox import watched
-from securechat.client.slash.common import Mistyped, account_of, meet, room_name, room_of, user_name
+from securechat.client.slash.common import Mistyped, account_of, meet, user_name
 from securechat.client.telling import beginning
-from securechat.client.view import Changed, Item, Message
 from securechat.crypto.body import MARK, Action, Body, Code, Delete, Edit, React, Text, mentions_in, to_text
 from securechat.errors import Exit
 from securechat.wire import limits
-from securechat.wire import messages as m
-from securechat.wire.names import fold_room
 
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
     from securechat.client.core import ChatCore
     from securechat.client.timeline import Entry
-
-_OWN_SECONDS: Final = 3.0  # that /history waits for one's own messages to be stored
 
 
 async def do_send(core: ChatCore, text: str) -> Exit:
@@ -217,76 +210,3 @@ async def do_retry(core: ChatCore) -> None:
 
 
 _LISTED: Final = 10
-
-
-async def do_history(core: ChatCore, *arguments: str) -> None:
-    """The newest messages of a room or of a private conversation, paging by itself."""
-    account_of(core)
-    words = list(arguments)
-    count = int(words.pop()) if words and words[-1].isdecimal() and (len(words) == 2 or not fold_room(words[-1])) else 0
-    if len(words) == 2:
-        raise Mistyped("Usage: /history [room] [count]")
-    if len(words) == 1 and words[0].isdecimal() and core.conversations.labelled(words[0]) is None:
-        count = int(words.pop())
-    where = words[0] if words else core.conversations.active
-    if not where:
-        raise Mistyped("No room is active. Type /history ROOM.")
-    conversation = await _named(core, where)
-    await _own_first(core, conversation)
-    seen = conversation.cursor
-    pages = await _newest(core, conversation.room, count or limits.HISTORY_DEFAULT)
-    if conversation.lacks_newest(seen, pages):
-        core.alarm(conversation, NEWEST_GONE)
-    assert core.inbox is not None
-    items = await core.inbox.page(conversation, pages, core.progress)
-    removed = pages[0].trimmed if pages else 0
-    if removed and (not pages[0].messages or pages[0].messages[0].seq == removed + 1):
-        core.notice(
-            f"Older messages (up to number {removed}) were removed by the server: it does not keep them longer."
-        )
-    ignored = core.attention.ignored
-    for item in items:
-        if not ignored or author_in(item) not in ignored:
-            core.show(item)
-    if not any(page.messages for page in pages):
-        core.answer(f"{conversation.title} has no messages {'any more' if removed else 'yet'}.")
-
-
-def author_in(item: Item) -> str:
-    """Whose doing an item is; "" where it is nobody's."""
-    return item.sender if isinstance(item, Message) else item.who if isinstance(item, Changed) else ""
-
-
-async def _own_first(core: ChatCore, conversation: Conversation) -> None:
-    """Waits a moment for what was typed there before: it belongs into the history that is asked for."""
-    if core.outbox is None or not core.can_send():
-        return
-    for entry in core.outbox.moving():
-        if entry.where == conversation.title:
-            with contextlib.suppress(TimeoutError):
-                await watched(entry.done).addTimeout(_OWN_SECONDS, core.reactor)
-
-
-async def _named(core: ChatCore, where: str) -> Conversation:
-    if not where.startswith("@"):
-        return room_of(core, room_name(where))
-    found = core.with_peer(user_name(where))
-    if found is None:
-        raise Mistyped(f"You have no private messages with {where[1:]} yet. Type /pm {where[1:]} MESSAGE.")
-    return found
-
-
-async def _newest(core: ChatCore, room: str, count: int) -> Sequence[m.HistoryOk]:
-    """Pages of the newest messages, oldest first."""
-    pages: list[m.HistoryOk] = []
-    before: int | None = None
-    while count > 0:
-        page: m.HistoryOk = await core.request(
-            m.History(room=room, before=before, limit=min(count, limits.HISTORY_MAX))
-        )
-        pages.insert(0, page)
-        count -= len(page.messages)
-        if not page.more or not page.messages:
-            break
-        before = page.messages[0].seq
-    return pages

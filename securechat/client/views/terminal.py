@@ -334,6 +334,7 @@ class Terminal(Acts):
         command = safe_for_history(text) if isinstance(parse(text), Typed) else None
         if command is not None:
             self.show(Answer([f"> {command}"]))
+        self._keep_draft()  # or what was typed before the line left would come back with the next word about the room
         if self._turns is not None and text.strip():
             self._turns.add(text)
         return True
@@ -359,7 +360,8 @@ class Terminal(Acts):
 
     def _take_draft(self) -> None:
         """A draft that came from another device; what is typed here already stays."""
-        if self._client is not None and self._room and not self._questions and not self._entry.buffer.text:
+        untouched = self._drafting is None and not self._questions and not self._entry.buffer.text
+        if self._client is not None and self._room and untouched:
             draft = clean(self._client.draft(self._room))
             if draft:
                 self._entry.buffer.reset(Document(draft))
