@@ -742,7 +742,7 @@ class ChatClient:
 
     def start(self, line: str) -> Deferred[Exit]:
         """Types a line, and lets everything happen that can without time passing."""
-        result = Deferred.fromCoroutine(self.core.submit(line))
+        result = Deferred.fromCoroutine(self.core.orders.submit(line))
         self._case.settle()
         return result
 

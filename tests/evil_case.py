@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from securechat.client.conversations import Conversation
-from securechat.client.outbox import Turn
+from securechat.client.entries import Turn
 from securechat.crypto.envelope import Position, SealedMessage, parse_header, seal
 from securechat.crypto.identity import AccountKeys, verify_bundle
 from securechat.crypto.roomlog import RoomLog

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client import commands
+from securechat.client.completion import completions
 from securechat.client.view import Alert, Item, Message, RoomState, Status
 from securechat.client.views.console import Console
 from securechat.client.views.full import FullView
@@ -98,7 +98,7 @@ class FakeDesktop:
         return self.closing
 
     def complete(self, text: str) -> tuple[int, Sequence[str]]:
-        return commands.completions(text, ["general", "games"], ["bob", "alice"])
+        return completions(text, ["general", "games"], ["bob", "alice"])
 
     # view.Desktop
 

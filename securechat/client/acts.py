@@ -1,14 +1,16 @@
-"""Acts in rooms: made from what was typed, and told in words. Pure."""
+"""Acts in rooms: made from what was typed, verified when they come back, and told in words. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from securechat.crypto import roomlog as r
-from securechat.errors import SecureChatError
+from securechat.crypto.identity import Device, verify_certificate
+from securechat.errors import InvalidKey, SecureChatError
+from securechat.wire import messages as m
 
 Make = Callable[[r.RoomLog], r.AnyEvent]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -185,3 +187,34 @@ _WORDS: Final[dict[type[r.RoomEvent], Callable[[Any], str]]] = {
 
 def _article(role: str) -> str:
     return f"an {role}" if role[0] in "ao" else f"a {role}"
+
+
+def verify_events(
+    srv: str,
+    acts: Iterable[tuple[bytes, bytes]],
+    certs: Iterable[m.Certificate],
+    known: Callable[[str, str], Device | None],
+) -> tuple[Sequence[r.SignedEvent], Sequence[Device]]:
+    """Events whose signatures hold, and the devices met on the way; 0.13 ms an event: for many, in a thread.
+
+    Args:
+        certs: looked at where a device is not known already.
+        known: a device whose certificate was verified before, by user and id.
+
+    Raises:
+        InvalidKey: any of them is not what it says.
+    """
+    events = [r.SignedEvent(data, sig) for data, sig in acts]
+    authors = {(signed.event.by, signed.event.dev) for signed in events}
+    devices = {author: device for author in authors if (device := known(*author)) is not None}
+    fresh: list[Device] = []
+    if len(devices) < len(authors):
+        given = [verify_certificate(certificate, srv=srv) for certificate in certs]
+        fresh = [device for device in given if (device.user, device.dev) in authors]  # others say nothing of a log
+        devices.update({(device.user, device.dev): device for device in fresh})
+    for signed in events:
+        device = devices.get((signed.event.by, signed.event.dev))
+        if device is None:
+            raise InvalidKey(f"nobody vouches for the device that {signed.event.by} signed with")
+        signed.verify(device)
+    return events, fresh

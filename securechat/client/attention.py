@@ -94,7 +94,7 @@ class Attention:
         """What was taken in goes to the archive, and how it leaves an earlier message."""
         for each in taken:
             for kept in to_keep(each):
-                self._core.archived(conversation, kept)
+                self._core.saving.archived(conversation, kept)
             if each.entry is None and target_of(each.kept):
                 self._core.scrollback.mend(conversation, each.kept)
 
@@ -115,7 +115,7 @@ class Attention:
         if conversation.read_to < conversation.cursor or conversation.unread:
             conversation.read_to = max(conversation.read_to, conversation.cursor)
             conversation.unread = conversation.mentions = 0
-            self._core.shown(conversation)
+            self._core.saving.shown(conversation)
             self._core.status_changed()
 
     def read_elsewhere(self, conversation: Conversation, seq: int) -> None:
@@ -136,7 +136,7 @@ class Attention:
             unread, mentions = conversation.cursor - seq, conversation.mentions
         conversation.unread = min(conversation.unread, unread)
         conversation.mentions = min(conversation.mentions, mentions, conversation.unread)
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
         self._core.status_changed()
 
     def _unread(self, entry: Entry) -> bool:

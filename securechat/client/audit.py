@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from securechat.client import ownkeys
 from securechat.client.conversations import NEWEST_GONE, Conversation
 from securechat.client.display import stamp
 from securechat.crypto.envelope import Examined
@@ -95,7 +96,7 @@ async def _people(core: ChatCore, report: Report) -> None:
     users = sorted(people.pins.all())
     try:
         await people.fetch([user for user in users if user != core.user], quietly=True)
-        await core.renew_own()
+        await ownkeys.renew(core)
     except Refused as refusal:
         report.fault("device lists", f"the server does not give them: {refusal}")
     for user in users:
@@ -157,7 +158,7 @@ async def _transcript(core: ChatCore, conversation: Conversation, report: Report
             report.fault("transcripts", f"{conversation.title}: {refusal}")
         return
     if conversation.lacks_newest(seen, [page]):
-        core.alarm(conversation, NEWEST_GONE)
+        core.lobby.alarm(conversation, NEWEST_GONE)
 
     def judged(examined: Examined, verdict: Verdict) -> None:
         hidden = [] if verdict.hidden is None or verdict.hidden.finding in _NO_FAULT else [verdict.hidden]

@@ -86,8 +86,8 @@ class CatchUp:
         return m.Sync(
             epoch=self.epoch or None,
             since=followed,
-            presence=self._core.shares_presence,
-            typing=self._core.wants_typing,
+            presence=self._core.company.shares_presence,
+            typing=self._core.company.wants_typing,
         )
 
     async def tell_wishes(self) -> None:
@@ -99,7 +99,7 @@ class CatchUp:
             Refused, LinkLost: then it is told when the connection is back.
         """
         await self._core.request(self._asked())
-        if not self._core.shares_presence:
+        if not self._core.company.shares_presence:
             for conversation in self._core.conversations:
                 conversation.online.clear()
 
@@ -136,7 +136,7 @@ class CatchUp:
             )
         conversation.first, conversation.read = state.first, state.read
         self._core.attention.read_elsewhere(conversation, min(max(state.read, state.first), state.last))
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
         seq = conversation.cursor
         seen = conversation.reader.transcript.at(state.start[0])  # some more may have been shown while this was asked
         if known and not state.reset and seen is not None:

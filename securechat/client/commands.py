@@ -1,14 +1,12 @@
-"""The slash commands as one table: parsing, completion, the help (`helptext`) and the documents come from it."""
+"""The slash commands as one table: parsing, `completion`, the help (`helptext`) and the documents come from it."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-
-from securechat.client import emoji
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +219,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ),
 )  # fmt: skip
 
-_BY_NAME: Final = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
+BY_NAME: Final = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +246,7 @@ class Misfit:
 
 def find(name: str) -> Command | None:
     """The command of that name or alias, with or without its slash."""
-    return _BY_NAME.get(name.removeprefix("/").lower())
+    return BY_NAME.get(name.removeprefix("/").lower())
 
 
 def parse(line: str, aliases: Mapping[str, str] | None = None) -> Typed | Text | Misfit | None:
@@ -293,7 +291,7 @@ def _split(typed: str) -> tuple[str, str]:
 
 def unknown(word: str) -> str:
     """What is said of a command that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(word.lower(), _BY_NAME, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), BY_NAME, n=1, cutoff=0.6)
     hint = f"Did you mean /{near[0]}?" if near else "/help lists the commands."
     shown = word if len(word) <= 40 else word[:40] + "…"
     return f"There is no command /{shown}. {hint} (To send it as text, type //{shown}.)"
@@ -314,8 +312,8 @@ def _secret_from(line: str) -> int | None:
     name = words[0][0][1:].lower()
     command = find(name)
     if command is None:
-        near = difflib.get_close_matches(name, _BY_NAME, n=5, cutoff=0.5)
-        place = 1 if any(_BY_NAME[other].secrets for other in near) else None
+        near = difflib.get_close_matches(name, BY_NAME, n=5, cutoff=0.5)
+        place = 1 if any(BY_NAME[other].secrets for other in near) else None
     else:
         place = min(command.secrets) + 1 if command.secrets else None
     return words[place].start() if place is not None and place < len(words) else None
@@ -336,74 +334,3 @@ def safe_for_history(line: str) -> str | None:
     """A line as an input history may keep it: without its passwords; None where nothing is worth keeping."""
     start = _secret_from(line)
     return line[:start].rstrip() or None
-
-
-def completions(text: str, rooms: Sequence[str], users: Sequence[str]) -> tuple[int, Sequence[str]]:
-    """What the word at the end of a typed text may become.
-
-    Args:
-        text: what is typed up to the cursor.
-        rooms: names that may be meant, the likeliest first; they are offered in this order.
-        users: the same for people; put who spoke last first.
-
-    Returns:
-        How many characters of `text` a candidate replaces, and the candidates. There are none for a password,
-        nor for a file: this module looks at no disk.
-    """
-    if not text.startswith("/") or text.startswith("//"):
-        return _mention(text, users, address=True)
-    word = text[_last_blank(text) + 1 :]
-    place = len(text.split()) - (1 if word else 0)
-    if place == 0:
-        return len(word), _commands(word)
-    command = find(text.split()[0])
-    if command is None or place - 1 in command.secrets:
-        return len(word), []
-    kind = command.kinds[min(place, len(command.kinds)) - 1] if command.kinds else ""
-    if kind == "text":
-        return _mention(text, users, address=False)
-    return len(word), _argument(kind, word, rooms, users) if place <= len(command.kinds) else []
-
-
-def _last_blank(text: str) -> int:
-    return max((place for place, c in enumerate(text) if c.isspace()), default=-1)
-
-
-def _commands(word: str) -> Sequence[str]:
-    """Names that begin as `word` does; aliases only where no name does."""
-    start = word.removeprefix("/").lower()
-    names = sorted(c.name for c in COMMANDS if c.name.startswith(start))
-    return [f"/{n}" for n in names or sorted(n for n in _BY_NAME if n.startswith(start))]
-
-
-def _mention(text: str, users: Sequence[str], *, address: bool) -> tuple[int, Sequence[str]]:
-    """Names inside a message, and those of emoji behind a colon; one that opens it is addressed, ``bob:``."""
-    word = text[_last_blank(text) + 1 :]
-    if word.startswith(":"):
-        return len(word), emoji.complete(word)
-    if not word.removeprefix("@"):
-        return len(word), []
-    end = ":" if address and word == text else ""
-    return len(word), [name + end for name in _beginning(word, users, "@")]
-
-
-def _argument(kind: str, word: str, rooms: Sequence[str], users: Sequence[str]) -> Sequence[str]:
-    if kind.startswith("="):
-        return [choice for choice in kind[1:].split("|") if choice.startswith(word.lower())]
-    if kind == "topic":
-        if word.startswith("/"):
-            return _commands(word)
-        topics = [topic for topic in (*GROUPS, "all") if topic.startswith(word.lower())]
-        return list(dict.fromkeys([*topics, *(name.removeprefix("/") for name in _commands(word))]))
-    if kind == "emoji":
-        return emoji.complete(word)
-    if kind == "user" or (kind == "room" and word.startswith("@")):
-        return _beginning(word, users, "@")
-    return _beginning(word, rooms, "#") if kind == "room" else []
-
-
-def _beginning(word: str, names: Sequence[str], sigil: str) -> Sequence[str]:
-    """The names that begin as `word` does, which may have its sigil: it stays."""
-    shown = sigil if word.startswith(sigil) else ""
-    start = word.removeprefix(sigil).lower()
-    return [shown + name for name in names if name.startswith(start)]

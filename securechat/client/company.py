@@ -25,13 +25,33 @@ class Company:
         self._told: dict[str, float] = {}
         self._heard: dict[str, dict[str, float]] = {}
 
+    @property
+    def shares_presence(self) -> bool:
+        """Whether others may be told that this client is there, and it is told of them."""
+        return self._core.preferences.on("presence")
+
+    @property
+    def wants_typing(self) -> bool:
+        """Whether it is told who types."""
+        return self._core.preferences.on("typing")
+
+    def share_anew(self) -> None:
+        """What is shared of its user's presence changed: the server hears it with the next `sync`, which is now."""
+        if self._core.synced:
+            self._core.own_task(self._share_anew(), "telling what is shared")
+
+    async def _share_anew(self) -> None:
+        with contextlib.suppress(LinkLost, Refused):  # then with the next connection
+            await self._core.catchup.tell_wishes()
+            await self.look_around()
+
     def typing(self, conversation: Conversation) -> None:
         """Its user is typing there: told to others, if wanted, and not with every key."""
         now = self._core.reactor.seconds()
         since = now - self._told.get(conversation.id, -TELL_SECONDS)
-        if not self._core.wants_typing or since < TELL_SECONDS:
+        if not self.wants_typing or since < TELL_SECONDS:
             return
-        if self._core.can_send():
+        if self._core.post.can_send():
             self._told[conversation.id] = now
             self._core.own_task(self._tell(conversation.room), "telling that one types")
 
@@ -42,7 +62,7 @@ class Company:
     def heard(self, event: m.TypingEvent) -> None:
         """Somebody is typing, by the server's word."""
         conversation = self._core.conversations.get(event.room)
-        if conversation is None or not self._core.wants_typing or event.user in self._core.attention.ignored:
+        if conversation is None or not self.wants_typing or event.user in self._core.attention.ignored:
             return
         if event.user == self._core.user or event.user not in self._members(conversation):
             return  # another device of this account, or nobody who could
@@ -50,9 +70,15 @@ class Company:
         self._core.status_changed()
         self._core.reactor.callLater(FORGET_SECONDS, self._core.status_changed)
 
+    async def look_around(self) -> None:
+        """`look`, at the active conversation."""
+        conversation = self._core.conversations.titled(self._core.conversations.active)
+        if conversation is not None:
+            await self.look(conversation)
+
     async def look(self, conversation: Conversation) -> None:
         """Asks who is in a room now, where that is shared: afterwards one hears only of those who come and go."""
-        if not self._core.shares_presence or conversation.peer is not None or not self._core.can_send():
+        if not self.shares_presence or conversation.peer is not None or not self._core.post.can_send():
             return
         with contextlib.suppress(LinkLost, Refused):
             reply: m.OnlineOk = await self._core.request(m.Online(room=conversation.room))

@@ -56,7 +56,7 @@ async def listens(reactor: Any, line: ConnectLine) -> bool:
 
 
 class LinkListener(Protocol):
-    """Who hears of a link; `client.core`."""
+    """Who hears of a link; `client.online`."""
 
     def link_up(self, protocol: ChatClientProtocol) -> None:
         """A verified connection is there."""

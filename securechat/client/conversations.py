@@ -213,6 +213,13 @@ class Conversations:
         self.add(conversation)
         return conversation
 
+    def begun(self, room: str, peer: str) -> Conversation:
+        """A private conversation, begun now if there was none: nothing of it is missed then."""
+        new = self.get(room) is None
+        conversation = self.ensure(room, peer)
+        conversation.live = conversation.live or new
+        return conversation
+
     def add(self, conversation: Conversation) -> None:
         """One is in it from now on. Another of that name gives way: what was typed for that one does not go here."""
         before = self._here.get(conversation.room)

@@ -1,4 +1,4 @@
-"""What judging messages needs, fetched before they are judged: logs, devices, audiences, and what is missing."""
+"""The inbox's desk: what judging messages needs, fetched before they are judged, and where it goes once they are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from securechat.client.conversations import Conversation
+from securechat.client.people import People
+from securechat.client.timeline import Taken
+from securechat.client.view import Item
 from securechat.crypto.envelope import Examined, Header, audience, audience_digest, parse_audience
 from securechat.crypto.identity import private_conversation
-from securechat.errors import InvalidKey, Refused
+from securechat.crypto.reading import Found
+from securechat.crypto.trust import TrustState, identity_hash
+from securechat.errors import Exit, InvalidKey, Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 from securechat.wire.names import is_private
@@ -22,13 +29,49 @@ _AUDIENCES: Final = 256  # remembered a conversation
 
 
 class Desk:
-    """Fetches what a reader lacks. A server that does not give it is found out when the message is judged."""
+    """The core as `inbox.Host`.
+
+    It fetches what a reader lacks. A server that does not give it is found out when the message is judged.
+    """
 
     def __init__(self, core: ChatCore) -> None:
         self._core = core
         self._asked: set[tuple[str, str]] = set()  # devices the server could not vouch for: asked once
 
-    async def prepare(self, conversation: Conversation, messages: Sequence[m.StoredMessage]) -> None:
+    # --- whose it is, and whom it is of -----------------------------------------------------------------------------
+
+    @property
+    def people(self) -> People | None:
+        """Other people's keys and pins, of the account that is open."""
+        return self._core.people
+
+    @property
+    def user(self) -> str:
+        """Who is logged in."""
+        return self._core.user
+
+    def conversation_of(self, message: m.StoredMessage) -> Conversation | None:
+        """The conversation of a message; a private one starts with its first message."""
+        conversation = self._core.conversations.get(message.room)
+        if conversation is None and is_private(message.room) and message.to is not UNSET:
+            peer = message.to if message.sender == self.user else message.sender
+            conversation = self._core.conversations.begun(message.room, peer)
+        return conversation
+
+    def mark_of(self, user: str) -> str:
+        """ "changed" beside the name of somebody whose identity did."""
+        if self.people is not None and self.people.state(user) is TrustState.CHANGED:
+            return "identity changed"
+        return ""
+
+    def author_hash(self, user: str, device: str) -> str:
+        """A short hash of the identity behind a device; "" where that is not known."""
+        known = None if self.people is None else self.people.device(user, device)
+        return "" if known is None else identity_hash(known.ik)[:16]
+
+    # --- before -----------------------------------------------------------------------------------------------------
+
+    async def prepare_reading(self, conversation: Conversation, messages: Sequence[m.StoredMessage]) -> None:
         """The log as far as the messages say it went, and their authors' devices. Raises LinkLost."""
         people = self._core.people
         if people is None or not messages:
@@ -59,7 +102,9 @@ class Desk:
                 return {account.user: account.own.ik, peer: ik}
         return {}
 
-    async def audiences(self, conversation: Conversation, examined: Sequence[Examined], *, anew: bool = False) -> None:
+    async def prepare_audiences(
+        self, conversation: Conversation, examined: Sequence[Examined], *, anew: bool = False
+    ) -> None:
         """Whom messages were sealed for, those people's keys, and the authors' newer lists. Raises LinkLost.
 
         Args:
@@ -124,3 +169,42 @@ class Desk:
             if not page.more or not at < after < before - 1:
                 break
         return found
+
+    # --- afterwards -------------------------------------------------------------------------------------------------
+
+    def show(self, item: Item) -> None:
+        """Shows an item."""
+        self._core.show(item)
+
+    def shown(self, conversation: Conversation, device: str) -> None:
+        """A cursor moved, and that device's chain."""
+        self._core.saving.shown(conversation, device)
+
+    def own_came_back(self, mid: str) -> None:
+        """A message of this account is in the history: if it waited here, it is done."""
+        outbox, inbox = self._core.outbox, self._core.inbox
+        entry = None if outbox is None else outbox.seen(mid)
+        if entry is not None and inbox is not None:
+            inbox.shown().addCallback(lambda _: entry.settle(Exit.OK))  # also where nothing is shown any more
+
+    def took(self, conversation: Conversation, taken: Taken) -> bool:
+        """A new message was taken in: it is kept, and counted. Whether it is to be shown."""
+        self._core.healing.took(conversation, [taken])
+        return self._core.attention.took(conversation, taken)
+
+    def read_back(self, conversation: Conversation, taken: Sequence[Taken]) -> None:
+        """Messages of a history were taken in: they are kept."""
+        self._core.healing.took(conversation, taken)
+        self._core.attention.keep(conversation, taken)
+
+    def hid(self, conversation: Conversation, examined: Examined, found: Found) -> None:
+        """A message that has just come is not shown."""
+        self._core.healing.hid(conversation, examined, found)
+
+    def not_given(self, conversation: Conversation, first: int, count: int) -> None:
+        """The server did not give so many messages, from number `first` on."""
+        self._core.healing.not_given(conversation, first, count)
+
+    def alarm(self, conversation: Conversation, reason: str) -> None:
+        """Sending there waits for a word."""
+        self._core.lobby.alarm(conversation, reason)

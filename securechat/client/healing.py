@@ -118,7 +118,7 @@ class Healing:
 
     def _keep(self, conversation: Conversation) -> None:
         self._changed.add(conversation.id)
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
 
     def unsaved(self, conversation: Conversation) -> list[tuple[str, str, Any]]:
         """The record of what is lacked there, if it is another than at the last call: it goes with the cursor."""
@@ -183,7 +183,8 @@ class Healing:
         try:
             given = await self._given(conversation, seqs)
             examined = () if inbox is None else await inbox.examine(conversation, [message for message, _ in given])
-            await self._core.prepare_audiences(conversation, examined, anew=True)  # less was known when it was asked
+            # Anew: less was known when it was asked.
+            await self._core.desk.prepare_audiences(conversation, examined, anew=True)
         except (LinkLost, Refused):
             return  # the next cause tries again
         if self._core.healing is not self:
@@ -194,7 +195,7 @@ class Healing:
             if lack is not None and self._same(conversation, each, lack, before):
                 taken += self._judge(conversation, each, lack)
         if taken:
-            self._core.read_back(conversation, taken)
+            self._core.desk.read_back(conversation, taken)
             self._tell(conversation, taken)
 
     async def _given(
@@ -224,7 +225,7 @@ class Healing:
         """Whether it is the message that was given for this place, or may stand at it, if none was."""
         message = examined.message
         if lack.id and message.id != lack.id:
-            self._core.alarm(conversation, "the history the server gives now is not the one you saw before")
+            self._core.lobby.alarm(conversation, "the history the server gives now is not the one you saw before")
             return False
         known = conversation.timeline.by_id(message.id)
         if known is not None and known.seq != lack.seq:
@@ -244,13 +245,13 @@ class Healing:
         counted = Finding[lack.finding] in COUNTS
         verdict = conversation.reader.again(examined, people, conversation.audiences.get, counted=counted)
         for found in verdict.alarms:
-            core.alarm(conversation, found.text)
+            core.lobby.alarm(conversation, found.text)
         if verdict.hidden is not None:
             if not lack.id:
                 self._forget(conversation, lack.seq)  # it is there, and not shown: that is another reason now
                 self.hid(conversation, examined, verdict.hidden)
             return []
-        core.shown(conversation, examined.message.device)
+        core.saving.shown(conversation, examined.message.device)
         for other in self.of(conversation):
             if other.id == examined.message.id:  # a repetition waits for nothing
                 self._forget(conversation, other.seq)

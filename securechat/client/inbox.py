@@ -48,9 +48,11 @@ class OwnMessage:
 
 
 class Host(Protocol):
-    """What the inbox needs of the core."""
+    """What the inbox needs; `client.desk`."""
 
-    people: People | None
+    @property
+    def people(self) -> People | None:
+        """Other people's keys and pins; None where no account is open."""
 
     @property
     def user(self) -> str:

@@ -110,7 +110,7 @@ class Lobby:
         if was_active or not said:
             active = " No room is active: /switch ROOM." if was_active else ""
             self._core.notice(f"You are no longer in {conversation.title}.{active}")
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
         self._core.status_changed()
 
     def take_event(self, event: m.RoomEvent) -> None:
@@ -195,12 +195,15 @@ class Lobby:
                 del self._ways[room]
                 for event in self._entering.pop(room):
                     if self._core.conversations.get(room) is not None:
-                        self._core.link_event(event)
+                        self._core.online.link_event(event)
 
     def room_event(self, conversation: Conversation, signed: SignedEvent) -> None:
         """An event was taken in as it happened: said in its turn, and one's own end there taken note of."""
-        event = signed.event
-        self._core.shown(conversation)
+        self._tell_event(conversation, signed.event)
+        self._core.healing.log_grew(conversation)
+
+    def _tell_event(self, conversation: Conversation, event: AnyEvent) -> None:
+        self._core.saving.shown(conversation)
         if self._core.inbox is None or self._core.account is None:
             return
         self.tell_events(conversation)
@@ -211,6 +214,10 @@ class Lobby:
 
     def log_fetched(self, conversation: Conversation) -> None:
         """A log was brought to where the server has it: one's own end there may be among what was not told."""
+        self._tell_log(conversation)
+        self._core.healing.log_grew(conversation)
+
+    def _tell_log(self, conversation: Conversation) -> None:
         log = conversation.log
         if self._core.inbox is None or self._core.account is None or log is None:
             return
@@ -238,7 +245,7 @@ class Lobby:
 
         def tell() -> None:
             conversation.told = max(conversation.told, count)
-            self._core.shown(conversation)
+            self._core.saving.shown(conversation)
             for line in lines:
                 self._core.show(line)
 
@@ -271,7 +278,7 @@ class Lobby:
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """Something does not check out: sending there waits for a word."""
         if conversation.stop(reason) and conversation.kept:
-            self._core.shown(conversation)
+            self._core.saving.shown(conversation)
             then = (
                 "Nothing is sent there until the server shows a log that checks out. Tell the others by another way;"
                 f" /continue {conversation.title} looks again."
@@ -312,14 +319,14 @@ class Lobby:
         await self.pin_name(conversation)
         self._core.catchup.check_entry(conversation.room, passed_over=False)
         self._core.attention.read_elsewhere(conversation, first)  # nothing from before is to be read here
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
         return conversation
 
     def passed_over(self, conversation: Conversation) -> None:
         """One was out of a room meanwhile: what others sent there until now is not missing."""
         conversation.reader.passed_over()
         for device in conversation.reader.chains:
-            self._core.shown(conversation, device)
+            self._core.saving.shown(conversation, device)
 
     async def go_on(self, conversation: Conversation) -> None:
         """The owner's word: what did not check out there is put up with, and what waits is sent.
@@ -331,7 +338,7 @@ class Lobby:
             conversation.audiences.clear()
             await self._believe(conversation)
         conversation.stopped = [reason for reason in conversation.stopped if reason not in reasons]
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
         if self._core.outbox is not None:
             self._core.outbox.go_on(conversation.title, conversation.readers_known())
         self._core.healing.given_again(conversation)
@@ -344,7 +351,7 @@ class Lobby:
         except BaseException:
             conversation.broken = True  # nothing was seen that would speak for it
             raise
-        self._core.shown(conversation)
+        self._core.saving.shown(conversation)
 
     async def _believe(self, conversation: Conversation) -> None:
         """The transcript goes on, at the newest message shown, as the server says it is now: nothing is passed over.

@@ -9,24 +9,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import UNSET, ValidationError, convert, to_builtins
+from msgspec import UNSET, ValidationError, convert
 
-from securechat.client.accounts import (
-    FirstLogin,
-    OpenAccount,
-    Workshop,
-    ask_login,
-    check_not_older,
-    enrol,
-    open_keystore,
-    open_store,
-    own_keys,
-    settle_keys,
-)
+from securechat.client import stay
+from securechat.client.accounts import ask_login, enrol
+from securechat.client.backups import settle_keys
+from securechat.client.keystores import open_keystore
+from securechat.client.openaccount import FirstLogin, OpenAccount, check_not_older, open_store, own_keys
 from securechat.client.people import pins_from
 from securechat.client.profile import Profile
 from securechat.client.protocol import LinkLost
-from securechat.client.store import Put, Records
+from securechat.client.store import Records
+from securechat.client.workshop import Workshop
 from securechat.crypto.identity import AccountKeys
 from securechat.errors import Exit, InvalidKey, Refused, SecureChatError
 from securechat.wire import messages as m
@@ -81,13 +75,8 @@ async def open_here(shop: Workshop, srv: str, user: str, password: str) -> OpenA
             os.close(lock)
 
 
-def record_of(own: AccountKeys) -> Put:
-    """The record by which an account's own keys, as the server has them, are there without the server, too."""
-    return "meta", "own", None if own.bundle is None else to_builtins(m.KeyBundle.of(own.bundle))
-
-
 def _kept(profile: Profile, records: Records, keys: Any) -> AccountKeys | None:
-    """The account's own keys as `record_of` kept them; None where they are not, or not the newest that were seen."""
+    """The account's own keys as `ownkeys.keep` left them; None where they are not, or not the newest that were seen."""
     try:
         own = own_keys(convert(records["meta"]["own"], m.KeyBundle), profile, keys.ik)
         check_not_older(profile, records, own, _backup_version(records))
@@ -145,7 +134,7 @@ async def _as_another_device(
     core: ChatCore, account: OpenAccount, protocol: ChatClientProtocol, first: FirstLogin, reply: m.LoginOk
 ) -> None:
     own = account.checked(reply.keys)
-    await core.put_down()
+    await stay.put_down(core)
     account.store.close()
     try:
         renewed = await enrol(
@@ -157,4 +146,4 @@ async def _as_another_device(
             raise NotTakenUp(f"{NO_DEVICE}: {error} Type /login {account.user} to try again.") from None
         raise
     core.notice("This device was taken off your account's list; it is a new one now, with keys from the backup.")
-    await core.enter(renewed)
+    await stay.enter(core, renewed)

@@ -56,7 +56,7 @@ class Panes:
 
     async def submit(self, line: str) -> Exit:
         """As view.Client's."""
-        return await self._core.submit(line)
+        return await self._core.orders.submit(line)
 
     async def close(self, timeout: float) -> Exit:
         """As view.Client's."""
@@ -64,7 +64,7 @@ class Panes:
 
     def complete(self, text: str) -> tuple[int, Sequence[str]]:
         """As view.Client's."""
-        return self._core.complete(text)
+        return self._core.orders.complete(text)
 
     def talk(self, where: str) -> Sequence[Item]:
         """What is in memory of a conversation; the same list until something changes."""
@@ -120,7 +120,7 @@ class Panes:
         if outbox is None:
             return ()
         moving = set(map(id, outbox.moving()))
-        way = "sending" if self._core.can_send() else "waiting"
+        way = "sending" if self._core.post.can_send() else "waiting"
         return [(e.words, way if id(e) in moving else "held") for e in outbox.pending() if e.where == where]
 
     def marker(self, where: str) -> int:

@@ -1,21 +1,24 @@
-"""Sealing and sending: for whom a message is sealed, under which place of the log, and what a refusal asks for."""
+"""Sealing and sending: for whom, under which place of the log; what a refusal asks for, and what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from securechat.client import slash
 from securechat.client.conversations import Conversation
+from securechat.client.entries import Entry, Sealed, Turn
 from securechat.client.held import Elsewhere, Grown, IdentityChanged, Stopped
-from securechat.client.outbox import Entry, Sealed, Turn
+from securechat.client.inbox import OwnMessage
+from securechat.client.orders import code
 from securechat.client.protocol import LinkLost
+from securechat.client.view import Failure
 from securechat.crypto import primitives as p
 from securechat.crypto.envelope import Position, SealedMessage, message_id, parse_header, seal, verify_header
 from securechat.crypto.identity import AccountKeys, private_conversation
 from securechat.crypto.roomlog import RoomLog
 from securechat.crypto.transcript import transcript_start
-from securechat.errors import BAD_AUDIENCE, STALE_HEAD, STALE_KEYS, InvalidKey, Refused
+from securechat.errors import BAD_AUDIENCE, BAD_HEADER, STALE_HEAD, STALE_KEYS, Exit, InvalidKey, Refused
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
@@ -25,10 +28,19 @@ _SEAL_IN_THREAD: Final = 8  # readers; each costs 0.1 ms
 
 
 class Post:
-    """What the outbox needs to know of people and rooms."""
+    """The core as `outbox.Host`: what that needs to know of people and rooms, and who hears what became of it all."""
 
     def __init__(self, core: ChatCore) -> None:
         self._core = core
+
+    def can_send(self) -> bool:
+        """Whether there is a connection that has caught up."""
+        core = self._core
+        return core.synced and core.link is not None and core.link.protocol is not None
+
+    async def keep(self, puts: list[tuple[str, str, Any]], deletes: list[tuple[str, str]]) -> None:
+        """Writes records of the account. Raises CannotKeep."""
+        await self._core.keep(puts, deletes)
 
     async def seal(self, entry: Entry, turn: Callable[[str], Turn]) -> Sealed:
         """Seals an entry for its present readers, as this device's next message there. See `outbox.Host.seal`."""
@@ -167,6 +179,47 @@ class Post:
         if header.room != sealed.conversation or header.ctr != refusal.data.get("expected", 0) - 1:
             return None
         return Turn(header.ctr, message_id(package.hdr, package.bind), header.mid)
+
+    # --- what became of it ------------------------------------------------------------------------------------------
+
+    def sent(self, entry: Entry, reply: m.SendOk) -> None:
+        """A message is stored: it is shown in its place among the others."""
+        core = self._core
+        peer = entry.where[1:] if entry.where.startswith("@") else None
+        sealed, account = entry.sealed, core.account
+        if not reply.dup:
+            core.signs.heard(reply.ts, core.now_ms())
+        if core.inbox is not None and sealed is not None and account is not None:
+            # Where it went is what was signed, whatever the server says it stored.
+            conversation = core.conversations.labelled(entry.where)
+            if peer is not None:
+                conversation = core.conversations.begun(sealed.conversation, peer)
+            if conversation is not None and conversation.id == sealed.conversation:
+                events = reply.events if peer is None else 0
+                own = OwnMessage(
+                    conversation.room, peer, reply.seq, events, sealed.ctr, sealed.id, account.keys.dev, entry.text,
+                    reply.ts,
+                )  # fmt: skip
+                core.inbox.put(own)
+        core.status_changed()
+
+    def not_sent(self, entry: Entry, error: Exception, *, waits: bool) -> None:
+        """A message was refused, or waits for its author's word."""
+        core, where = self._core, entry.where
+        status = error.code.exit if isinstance(error, Refused) else getattr(error, "exit", Exit.UNTRUSTED)
+        fate = "" if waits else f" Not sent: {entry.words}"
+        text = str(error)
+        if isinstance(error, InvalidKey):  # the others may start with a name
+            text = f"{text[:1].upper()}{text[1:]}."
+        core.show(Failure(f"{text}{fate}", status, code(error)))
+        known = core.with_peer(where[1:]) if where[0] == "@" else core.conversations.labelled(where)
+        if isinstance(error, Refused) and error.code is BAD_HEADER and known is not None:
+            core.lobby.alarm(known, "the server does not know the history that it gave you")
+        core.status_changed()
+
+    def delayed(self, entry: Entry, error: Refused) -> None:
+        """The server asks for patience."""
+        self._core.notice(f"Not sent yet: {error} It is tried again by itself.", entry.where)
 
 
 def _package(sealed: SealedMessage) -> m.Package:

@@ -11,27 +11,20 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from securechat.client.accounts import (
+from securechat.client.accounts import next_list
+from securechat.client.backups import (
     MOST_VERSION,
-    OpenAccount,
-    Stranded,
-    Unsettled,
-    Workshop,
-    WrongPassword,
-    adopt_keys,
     check_restored,
     fetch_backup,
-    new_keystore,
-    new_slot,
-    next_list,
-    open_account,
     open_backup,
-    prove,
     seal_backup,
     with_pins,
 )
+from securechat.client.keystores import adopt_keys, new_keystore, new_slot
+from securechat.client.openaccount import OpenAccount, Stranded, WrongPassword, open_account, prove
 from securechat.client.profile import Profile
 from securechat.client.protocol import ChatClientProtocol
+from securechat.client.workshop import Workshop
 from securechat.crypto import backup as sealed_backup
 from securechat.crypto import keystore as ks
 from securechat.crypto import primitives as p
@@ -45,9 +38,20 @@ from securechat.errors import (
     NO_BACKUP,
     InvalidKey,
     Refused,
+    SecureChatError,
     WrongSecret,
 )
 from securechat.wire import messages as m
+
+
+class Unsettled(SecureChatError):
+    """It is not known which of two passwords counts."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            "An earlier change of the password got no answer, so which one counts is not known yet. Type /logout, then"
+            f" /login {user} with the new one or, if that is refused, with the old one; then /passwd again."
+        )
 
 
 async def change_password(

@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import DeferredLock
 
-from securechat.client.acts import what_happened
+from securechat.client.acts import verify_events, what_happened
 from securechat.client.conversations import Conversation
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.crypto import primitives as p
-from securechat.crypto.identity import Device, verify_certificate
+from securechat.crypto.identity import Device
 from securechat.crypto.roomlog import AnyEvent, Create, Join, RoomLog, SignedEvent, replay, sign_event
 from securechat.crypto.transcript import transcript_start
 from securechat.crypto.trust import Sighting
@@ -36,7 +36,7 @@ Put = tuple[str, str, Any]
 
 
 class Host(Protocol):
-    """What the book needs of the core."""
+    """What the book needs of server and disk; `client.core`."""
 
     people: People | None
 
@@ -49,6 +49,13 @@ class Host(Protocol):
     async def keep(self, puts: list[Put], deletes: list[tuple[str, str]]) -> None:
         """Writes records. Raises CannotKeep."""
 
+    def notice(self, text: str, where: str = "") -> None:
+        """Shows something worth knowing."""
+
+
+class Listener(Protocol):
+    """Who hears what happens to the logs; `client.lobby`."""
+
     def room_event(self, conversation: Conversation, signed: SignedEvent) -> None:
         """An event was taken in as it happened."""
 
@@ -57,9 +64,6 @@ class Host(Protocol):
 
     def alarm(self, conversation: Conversation, reason: str) -> None:
         """Sending there waits for a word."""
-
-    def notice(self, text: str, where: str = "") -> None:
-        """Shows something worth knowing."""
 
 
 class RoomBook:
@@ -70,9 +74,10 @@ class RoomBook:
         run: calls a function in a thread.
     """
 
-    def __init__(self, srv: str, host: Host, run: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, srv: str, host: Host, listener: Listener, run: Callable[..., Awaitable[Any]]) -> None:
         self._srv = srv
         self._host = host
+        self._listener = listener
         self._run = run
         self._locks: WeakKeyDictionary[Conversation, DeferredLock] = WeakKeyDictionary()
 
@@ -123,11 +128,13 @@ class RoomBook:
                 return  # said already
             if log is None or log.count < events:
                 if not quietly:
-                    self._host.alarm(conversation, "the server does not give this room's log as far as it says it goes")
+                    self._listener.alarm(
+                        conversation, "the server does not give this room's log as far as it says it goes"
+                    )
             elif head and events and log.links[events - 1] != head:
-                self._host.alarm(conversation, _OTHER_LOG)
+                self._listener.alarm(conversation, _OTHER_LOG)
             if conversation.kept and _count(conversation) > max(before, events - 1):
-                self._host.log_fetched(conversation)
+                self._listener.log_fetched(conversation)
         finally:
             lock.release()
 
@@ -233,7 +240,7 @@ class RoomBook:
 
     def _break(self, conversation: Conversation, reason: str) -> None:
         conversation.broken = True
-        self._host.alarm(conversation, reason)
+        self._listener.alarm(conversation, reason)
 
     def sight(self, conversation: Conversation, events: Iterable[SignedEvent]) -> None:
         """Pins the members that some events name, as they are in the room now."""
@@ -247,7 +254,7 @@ class RoomBook:
             try:
                 self._people().sight(Sighting(user, event.ik, *event.dl))
             except InvalidKey as error:
-                self._host.alarm(conversation, str(error))
+                self._listener.alarm(conversation, str(error))
 
     def live(self, conversation: Conversation, event: m.RoomEvent) -> bool:
         """The next event, as it happens; False where it is not the next, so that `reach` must bring what is between."""
@@ -271,8 +278,8 @@ class RoomBook:
             self._people().forget([said.by])  # what was known of them is old
         if self._take(conversation, events, devices):
             if self._people().revoked(said.by, said.dev):
-                self._host.alarm(conversation, f"the server let in an act of a device that {said.by} revoked")
-            self._host.room_event(conversation, events[0])
+                self._listener.alarm(conversation, f"the server let in an act of a device that {said.by} revoked")
+            self._listener.room_event(conversation, events[0])
         return True
 
     @staticmethod
@@ -384,34 +391,3 @@ def _makes(first: SignedEvent, conversation: Conversation) -> bool:
     if not isinstance(event, Create):
         return True
     return event.name == conversation.room and conversation.id in ("", first.eh)
-
-
-def verify_events(
-    srv: str,
-    acts: Iterable[tuple[bytes, bytes]],
-    certs: Iterable[Cert],
-    known: Callable[[str, str], Device | None],
-) -> tuple[Events, Sequence[Device]]:
-    """Events whose signatures hold, and the devices met on the way; 0.13 ms an event: for many, in a thread.
-
-    Args:
-        certs: looked at where a device is not known already.
-        known: a device whose certificate was verified before, by user and id.
-
-    Raises:
-        InvalidKey: any of them is not what it says.
-    """
-    events = [SignedEvent(data, sig) for data, sig in acts]
-    authors = {(signed.event.by, signed.event.dev) for signed in events}
-    devices = {author: device for author in authors if (device := known(*author)) is not None}
-    fresh: list[Device] = []
-    if len(devices) < len(authors):
-        given = [verify_certificate(certificate, srv=srv) for certificate in certs]
-        fresh = [device for device in given if (device.user, device.dev) in authors]  # others say nothing of a log
-        devices.update({(device.user, device.dev): device for device in fresh})
-    for signed in events:
-        device = devices.get((signed.event.by, signed.event.dev))
-        if device is None:
-            raise InvalidKey(f"nobody vouches for the device that {signed.event.by} signed with")
-        signed.verify(device)
-    return events, fresh

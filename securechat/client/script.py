@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from securechat.client import stay
 from securechat.client.core import ChatCore
 from securechat.client.credentials import choose_user
 from securechat.client.profile import ClientDir
@@ -118,7 +119,7 @@ class VerbClient(Service):
         """The verb from its beginning to its end; what goes wrong is said."""
         try:
             await self._verb.before()
-            logging_in = Deferred.fromCoroutine(self._core.log_in(self._user, self._password))
+            logging_in = Deferred.fromCoroutine(self._core.orders.log_in(self._user, self._password))
             self._password = ""
             try:
                 status = await logging_in.addTimeout(self._timeout, self._reactor)
@@ -132,7 +133,7 @@ class VerbClient(Service):
             self._view.logged_in = True
             return await self._verb.run()
         except SecureChatError as error:
-            return self._core.fail(error)
+            return self._core.orders.fail(error)
 
     def _broken(self, failure: Any) -> None:
         self.log.failure("A verb broke off", failure=failure)
@@ -145,7 +146,7 @@ class VerbClient(Service):
             return
         self._over = True
         self.status = status
-        leaving = maybeDeferred(Deferred.fromCoroutine, self._core.leave_account())
+        leaving = maybeDeferred(Deferred.fromCoroutine, stay.leave(self._core))
         leaving.addErrback(lambda failure: self.log.warn("leaving: {error}", error=failure.value))
         leaving.addCallback(lambda _: self._view.finish(self.status))
 

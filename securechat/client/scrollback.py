@@ -74,7 +74,7 @@ class Scrollback:
         stretch.take_all(near[:1])
         for taken in [stretch.take(kept) for kept in sorted(near[1:], key=lambda kept: kept.seq)]:
             for kept in to_keep(taken):
-                self._core.archived(conversation, kept)
+                self._core.saving.archived(conversation, kept)
 
     def _before(self, conversation: Conversation) -> int:
         return conversation.timeline.first or conversation.cursor + 1

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from securechat.client import stay
 from securechat.client.connection import listens
 from securechat.client.core import ChatCore
 from securechat.client.credentials import choose_user
@@ -129,7 +130,7 @@ class TerminalClient(Service):
         for problem in self._preferences.problems:
             core.notice(problem)
         if self._login is not None:
-            core.begin(user, self._login[1])
+            core.orders.begin(user, self._login[1])
             self._login = None
         elif view.interactive:
             Deferred.fromCoroutine(self._welcome(core, why_plain)).addErrback(
@@ -212,7 +213,7 @@ class TerminalClient(Service):
     async def _stop(self) -> None:
         try:
             if self._core is not None:
-                await self._core.leave_account()
+                await stay.leave(self._core)
         except SecureChatError as error:
             self.log.warn("leaving: {error}", error=error)
         if self._pool.started:

@@ -6,9 +6,10 @@ import json
 import secrets
 from pathlib import Path
 
-from securechat.client.accounts import OpenAccount, Workshop
+from securechat.client.openaccount import OpenAccount
 from securechat.client.profile import Profile
 from securechat.client.store import LocalStore
+from securechat.client.workshop import Workshop
 from securechat.crypto import primitives as p
 from securechat.crypto.keystore import Keystore
 from securechat.crypto.passwords import SALT_BYTES, stretch

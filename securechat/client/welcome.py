@@ -101,15 +101,15 @@ class Welcome:
         """The answer, without blanks around it unless it is a secret. Raises _ToThePrompt."""
         core = self._core
         while True:
-            if core.commanded:  # also while something else was done
+            if core.orders.commanded:  # also while something else was done
                 raise _ToThePrompt
             answer = await (core.view.ask_secret if secret else core.view.ask)(question)
-            if answer is None or core.commanded:
+            if answer is None or core.orders.commanded:
                 raise _ToThePrompt
             typed = commands.parse(answer, core.preferences.aliases)
             if not isinstance(typed, commands.Typed):
                 return answer if secret else answer.strip()
-            await core.submit_first(answer)
+            await core.orders.submit_first(answer)
             if typed.command.name != "help":
                 raise _ToThePrompt
 
@@ -141,11 +141,11 @@ class Welcome:
             except BadAddress as error:
                 self._wrong(str(error))
                 continue
-            if await core.attempt(self._connect()) is Exit.OK:
+            if await core.orders.attempt(self._connect()) is Exit.OK:
                 return
 
     async def _connect(self) -> None:
-        await self._core.connected()
+        await self._core.online.connected()
 
     # --- the account ------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Welcome:
             answer = await self._name(f"Another name, or yes if {user} is yours: ")
             if answer not in ("yes", "y"):
                 user = answer
-            elif await self._core.attempt(do_login(self._core, user)) is Exit.OK:
+            elif await self._core.orders.attempt(do_login(self._core, user)) is Exit.OK:
                 return
             else:
                 user = await self._name("Choose a name (Enter: the prompt): ")
@@ -202,7 +202,7 @@ class Welcome:
                 taken = refusal.code is NAME_TAKEN
                 raise
 
-        return await self._core.attempt(work()), taken
+        return await self._core.orders.attempt(work()), taken
 
     # --- the room ---------------------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Welcome:
             reply: m.RoomsOk = await core.request(m.Rooms())
             found.extend(sorted(reply.rooms, key=lambda room: (-room.members, room.room))[:_ROOMS])
 
-        if await core.attempt(look()) is not Exit.OK:
+        if await core.orders.attempt(look()) is not Exit.OK:
             return
         self._say(
             "First room: a new name makes an open room, for anybody on this server.",
@@ -224,7 +224,7 @@ class Welcome:
         )
         question = "Number or name (Enter: none): " if found else "A name for it (Enter: none): "
         while answer := await self._chosen_of(question, [room.room for room in found]):
-            if await core.attempt(do_join(core, answer)) is Exit.OK:
+            if await core.orders.attempt(do_join(core, answer)) is Exit.OK:
                 return
 
     def _what_now(self) -> Sequence[str]:
@@ -243,7 +243,7 @@ class Welcome:
         if (room := self._core.line.room) is not None:
             core, line = self._core, self._core.line
             core.line = replace(line, invite=None, room=None, rid=None, inviter=None)  # which served once
-            await core.attempt(do_join(core, room))
+            await core.orders.attempt(do_join(core, room))
 
     async def _password(self) -> None:
         """Logs in, with as many tries as it takes."""
@@ -254,8 +254,9 @@ class Welcome:
             if not password:
                 raise _ToThePrompt
             if core.line.room is not None:
-                await core.attempt(self._connect())  # then the login waits for the server, which is asked for more
-            status = await core.attempt(do_login(core, user, password))
+                # Then the login waits for the server, which is asked for more.
+                await core.orders.attempt(self._connect())
+            status = await core.orders.attempt(do_login(core, user, password))
             if status is Exit.OK:
                 return
             if status is not Exit.LOGIN_REFUSED:

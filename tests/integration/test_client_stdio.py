@@ -34,7 +34,7 @@ kind, ui = sys.argv[1:3]
 {"asyncio": asyncioreactor, "epoll": epollreactor}[kind].install()
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from securechat.client.commands import completions
+from securechat.client.completion import completions
 from securechat.client.view import Answer, Failure, Notice, Message, Status
 from securechat.client.views.plain import PlainView
 from securechat.client.views.choice import available

@@ -14,7 +14,7 @@ class BeginTests(ChatCase):
     def started(self, password: str | None = PASSWORD, *, interactive: bool = False) -> ChatClient:
         """A client that was told who logs in."""
         client = self.again(self.registered("alice", "ops"), login=False, interactive=interactive)
-        client.core.begin("alice", password)
+        client.core.orders.begin("alice", password)
         return client
 
     def close(self, client: ChatClient, timeout: float = 30.0) -> Exit:
@@ -26,7 +26,7 @@ class BeginTests(ChatCase):
     def test_first_line_waits(self) -> None:
         """The first line runs when the account is open, though it was typed before."""
         client = self.started()
-        typed = Deferred.fromCoroutine(client.core.submit("/whoami"))
+        typed = Deferred.fromCoroutine(client.core.orders.submit("/whoami"))
         self.assertNoResult(typed)
         self.settle()
         self.assertEqual(Exit.OK, self.successResultOf(typed))
@@ -66,7 +66,7 @@ class BeginTests(ChatCase):
         """One whose login gets no answer."""
         client = self.again(self.registered("bob" if interactive else "carol"), login=False, interactive=interactive)
         self.network.changes.append(lambda said: said if "event" in said else None)
-        client.core.begin(client.name, PASSWORD)
+        client.core.orders.begin(client.name, PASSWORD)
         self.settle()
         return client
 
@@ -74,10 +74,10 @@ class BeginTests(ChatCase):
         """Without a password a person is asked for it, and a script fails with the way to name one."""
         client = self.again(self.registered("alice"), login=False)
         client.view.answers = [PASSWORD]
-        client.core.begin("alice")
+        client.core.orders.begin("alice")
         self.settle()
         self.assertEqual((["Password of alice: "], "alice"), (client.view.asked, client.core.user))
         script = self.again(client, login=False, interactive=False)
-        script.core.begin("alice")
+        script.core.orders.begin("alice")
         self.assertEqual(Exit.FIXABLE, script.exit("/whoami"))
         self.assertIn("--password-file FILE", script.view.text)

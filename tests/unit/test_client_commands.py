@@ -14,18 +14,18 @@ from securechat.client.commands import (
     Misfit,
     Text,
     Typed,
-    completions,
     find,
     has_secret,
     masked,
     parse,
     safe_for_history,
 )
+from securechat.client.completion import completions
 from securechat.client.helptext import FIRST, help_lines
-from securechat.client.slash import account, choose, doctor, history, links, rooms, start, talk, trust
+from securechat.client.slash import account, choose, doctor, history, links, rooms, running, start, talk, trust
 from securechat.client.slash import find as finding
 
-MODULES = (start, talk, history, finding, links, rooms, trust, choose, account, doctor)
+MODULES = (start, talk, history, finding, links, rooms, running, trust, choose, account, doctor)
 
 ROOMS = ["general", "games"]
 USERS = ["bob", "alice", "barbara"]

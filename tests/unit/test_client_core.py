@@ -1098,9 +1098,9 @@ class SubmitTests(TalkCase):
 
     def test_complete(self) -> None:
         """Completions know one's rooms and the people one has met."""
-        self.assertEqual((3, ["general"]), self.alice.core.complete("/switch gen"))
-        self.assertEqual((2, ["bob"]), self.alice.core.complete("/pm bo"))
-        self.assertEqual((1, []), self.client("x").core.complete("/pm b"))
+        self.assertEqual((3, ["general"]), self.alice.core.orders.complete("/switch gen"))
+        self.assertEqual((2, ["bob"]), self.alice.core.orders.complete("/pm bo"))
+        self.assertEqual((1, []), self.client("x").core.orders.complete("/pm b"))
 
     def test_request_without_connection(self) -> None:
         """Without a connection a request fails at once."""

@@ -147,7 +147,7 @@ class TroubleTests(EvilCase):
     def test_stopped(self) -> None:
         """A conversation in which nothing is sent, and what was typed there all the same."""
         conversation = self.conversation(self.alice, "ops")
-        self.alice.core.alarm(conversation, "the log is forked")
+        self.alice.core.lobby.alarm(conversation, "the log is forked")
         self.alice.exit("/send hello")
         lines = self.alice.type("/doctor")
         self.assertIn("nothing is sent to ops: the log is forked", "\n".join(lines))

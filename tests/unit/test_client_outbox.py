@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from securechat.client.entries import Entry, Sealed, Turn, watched
 from securechat.client.held import Grown, Held, IdentityChanged, Stopped
-from securechat.client.outbox import Entry, LostMessages, Outbox, Sealed, Turn, watched
+from securechat.client.outbox import LostMessages, Outbox
 from securechat.client.protocol import LinkLost, refusal_of
 from securechat.client.store import CannotKeep
 from securechat.errors import (

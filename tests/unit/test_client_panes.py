@@ -171,7 +171,7 @@ class ScrollbackTests(PanesCase):
     def fill(self, count: int) -> None:
         """Messages that lie on alice's disk and are newest there, without a server that has them."""
         for seq in range(1, count + 1):
-            self.alice.core.archived(self.general, kept(seq, Text(f"{seq}")))
+            self.alice.core.saving.archived(self.general, kept(seq, Text(f"{seq}")))
         self.general.restart(count, "ab" * 32)
         self.pass_time(1)
 

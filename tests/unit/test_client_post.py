@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.conversations import Conversation, Conversations
 from securechat.client.desk import Desk
+from securechat.client.entries import Entry, Sealed, Turn
 from securechat.client.held import Grown, IdentityChanged, Stopped
-from securechat.client.outbox import Entry, Sealed, Turn
 from securechat.client.people import People
 from securechat.client.post import Post
 from securechat.client.protocol import LinkLost
@@ -479,7 +479,7 @@ class DeskCase(CoreCase):
 
     def prepare(self, *messages: m.StoredMessage, conversation: Conversation | None = None) -> Deferred[None]:
         """Fetches what judging these needs."""
-        return self.start(self.desk.prepare(conversation or self.ops, messages))
+        return self.start(self.desk.prepare_reading(conversation or self.ops, messages))
 
 
 class PrepareTests(DeskCase):
@@ -562,7 +562,7 @@ class AudienceTests(DeskCase):
         """What is known after these messages."""
         trust = cast.Acquaintances.of([ALICE, BOB])
         examined = [cast.examined(self.talk.deliver(one, ALICE), ALICE, trust) for one in posted]
-        self.successResultOf(self.start(self.desk.audiences(self.ops, examined)))
+        self.successResultOf(self.start(self.desk.prepare_audiences(self.ops, examined)))
         return self.ops.audiences
 
     def rcp(self, posted: cast.Posted) -> str:

@@ -15,9 +15,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client import accounts
-from securechat.client.accounts import OpenAccount
+from securechat.client import backups, stay
+from securechat.client.core import ChatCore
 from securechat.client.inbox import Inbox, OwnMessage
+from securechat.client.openaccount import OpenAccount
 from securechat.client.outbox import Outbox
 from securechat.client.people import merged
 from securechat.client.profile import ClientDir
@@ -199,16 +200,16 @@ class EnrolTests(TwoCase):
     def test_breaks_before_it_enters(self) -> None:
         """A connection lost right after the login's reply leaves nobody logged in without a link."""
         client = self.again(self.alice, login=False, interactive=False)
-        core, genuine = client.core, client.core.enter
+        core, genuine = client.core, stay.enter
 
-        async def enter(account: OpenAccount) -> None:
+        async def enter(core: ChatCore, account: OpenAccount) -> None:
             client.wire.cut()
-            await genuine(account)
+            await genuine(core, account)
 
-        self.patch(core, "enter", enter)
+        self.patch(stay, "enter", enter)
         self.assertEqual(Exit.NETWORK, client.exit(f"/login alice {PASSWORD}"))
         self.assertEqual((None, None), (core.account, core.link))
-        self.patch(core, "enter", genuine)
+        self.patch(stay, "enter", genuine)
         self.assertEqual(Exit.OK, client.exit(f"/login alice {PASSWORD}"))
 
 
@@ -243,7 +244,7 @@ class BackedPinTests(SynchronousTestCase):
         """Of whom the pins are in the backup of somebody who knows these; it fits its packet."""
         bare = AccountSecrets(signing_key("alice"), (rsa_key(),) * keys, 1, {})
         records = {"pin": {user: pin.to_fields() for user, pin in pins.items()}}
-        newer = accounts.with_pins(bare, records, 2)
+        newer = backups.with_pins(bare, records, 2)
         newer = replace(newer, rsa_keys=(*newer.rsa_keys, rsa_key()))
         blob = seal_backup(bytes(32), newer, srv="s" * 43, user="alice", version=2, nonce=bytes(12))
         self.assertLessEqual(len(blob), limits.MAX_BACKUP)
@@ -334,7 +335,7 @@ class LeavingTests(TwoCase):
         self.alice.wire.held = True
         wire = self.alice.wire
         self.patch(wire.client, "abortConnection", wire.cut)
-        leaving = Deferred.fromCoroutine(self.alice.core.leave_account())
+        leaving = Deferred.fromCoroutine(stay.leave(self.alice.core))
         self.pass_time(5)
         self.successResultOf(leaving)
         self.assertFalse(wire.open)
@@ -463,7 +464,7 @@ class ShowingTests(TwoCase):
 
     def ask_missing(self) -> Deferred[Any]:
         """Asks for a gap."""
-        missing = Deferred.fromCoroutine(self.alice.core.missing("general", 0, 50))
+        missing = Deferred.fromCoroutine(self.alice.core.desk.missing("general", 0, 50))
         self.settle()
         return missing
 

@@ -224,7 +224,7 @@ class BookCase(SynchronousTestCase):
         self.room = room
         self.host = Host(room)
         self.threads = ClientThreads(InlineReactor())
-        self.book = RoomBook(SRV, self.host, self.threads.run)
+        self.book = RoomBook(SRV, self.host, self.host, self.threads.run)
         self.ops = Conversation("ops", id=room.log.id)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
@@ -774,7 +774,7 @@ class DiskTests(SynchronousTestCase):
     def kept(self, count: int) -> tuple[RoomBook, Host, Conversation]:
         """A client that has so many events of the room on disk."""
         host = Host(self.room)
-        book = RoomBook(SRV, host, ClientThreads(InlineReactor()).run)
+        book = RoomBook(SRV, host, host, ClientThreads(InlineReactor()).run)
         ops = Conversation("ops", id=self.room.log.id)
         ops.log, ops.events = self.room.replayed(count), self.room.events[:count]
         self.successResultOf(Deferred.fromCoroutine(book.take(ops, (), ())))
@@ -783,7 +783,7 @@ class DiskTests(SynchronousTestCase):
     def loaded(self, host: Host, id: str | None = None) -> Conversation:
         """The log as it comes from disk."""
         ops = Conversation("ops", id=id or self.room.log.id)
-        book = RoomBook(SRV, host, ClientThreads(InlineReactor()).run)
+        book = RoomBook(SRV, host, host, ClientThreads(InlineReactor()).run)
         chunks = {name.partition(" ")[2]: chunk for name, chunk in host.disk.items()}
         self.successResultOf(Deferred.fromCoroutine(book.load(ops, chunks)))
         assert ops.log is not None and ops.log is ops.reader.log

@@ -776,7 +776,7 @@ class RestartTests(RoomCase):
         """What stopped sending there stands over a restart, until /continue."""
         conversation = self.alice.core.conversations.labelled("den")
         assert conversation is not None
-        self.alice.core.alarm(conversation, "the server did something")
+        self.alice.core.lobby.alarm(conversation, "the server did something")
         self.assertEqual(
             [
                 "! [den] The server did something. Sending there is stopped. Compare with the others by another way;"
@@ -807,7 +807,7 @@ class RestartTests(RoomCase):
         for name in ("@bob", "bob"):
             conversation = self.alice.core.conversations.with_peer("bob")
             assert conversation is not None
-            self.alice.core.alarm(conversation, "the server did something")
+            self.alice.core.lobby.alarm(conversation, "the server did something")
             self.assertIn("/continue @bob goes on all the same.", self.alice.view.take()[-1])
             self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/pm bob again"))
             self.assertIn("What waited for @bob is tried again.", self.alice.type(f"/continue {name}"))

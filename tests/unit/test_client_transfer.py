@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from securechat.client.accounts import OpenAccount
+from securechat.client.openaccount import OpenAccount
 from securechat.client.profile import Profile
 from securechat.client.transfer import CannotTransfer, export_keys, import_keys
 from securechat.crypto import primitives as p

@@ -541,7 +541,7 @@ class AuditTests(TrustCase):
         self.reset(self.bob)
         conversation = self.alice.core.conversations.labelled("ops")
         assert conversation is not None
-        self.alice.core.alarm(conversation, "the server did something")
+        self.alice.core.lobby.alarm(conversation, "the server did something")
         self.quiet()
         self.assertEqual(Exit.UNTRUSTED, self.alice.exit("/audit"))
         lines = self.alice.view.take()

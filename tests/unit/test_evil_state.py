@@ -48,7 +48,7 @@ class LeftOutTests(StateCase):
         bob.type("first")
         alice.type("/kick mallory")
         room = self.conversation(alice, "den")
-        alice.core.alarm(room, "something happened")
+        alice.core.lobby.alarm(room, "something happened")
         log = self.log(alice, "den")
         self.at_sync("alice", lambda said: {**said, "conversations": []})
         self.come_back(alice)
@@ -81,7 +81,7 @@ class LeftOutTests(StateCase):
         alice, bob = self.people("alice", "bob")
         alice.type("/pm bob hi")
         bob.type("/pm alice hi")
-        bob.core.alarm(self.conversation(bob, "@alice"), "something happened")
+        bob.core.lobby.alarm(self.conversation(bob, "@alice"), "something happened")
         self.at_sync("bob", lambda said: {
             **said, "conversations": [one for one in said["conversations"] if not one["room"].startswith("pm:")]
         })  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from securechat.client import commands
-from securechat.client.slash import account, choose, doctor, find, history, links, rooms, start, talk, trust
+from securechat.client.slash import account, choose, doctor, find, history, links, rooms, running, start, talk, trust
 from securechat.client.slash.common import Mistyped, meet, not_in
 from securechat.errors import Exit
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 Action = Callable[..., Awaitable[Exit | None]]
-_MODULES: Final = (start, talk, history, find, links, rooms, trust, choose, account, doctor)
+_MODULES: Final = (start, talk, history, find, links, rooms, running, trust, choose, account, doctor)
 
 
 def _action(command: commands.Command) -> Action:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from securechat.client import accounts, renewal, transfer
-from securechat.client.accounts import OpenAccount
+from securechat.client import backups, ownkeys, renewal, stay, transfer
+from securechat.client.openaccount import OpenAccount, Stranded
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, agreed, secret
 from securechat.client.slash.start import LEAST_PASSWORD, nobody_logged_in
@@ -43,7 +44,7 @@ async def do_passwd(core: ChatCore, old: str | None = None, new: str | None = No
         raise Mistyped(f"A password has at least {LEAST_PASSWORD} characters. Nothing was changed.")
     if asked and await core.view.ask_secret("The new one again: ") != after:
         raise Mistyped("The two were not the same. Nothing was changed.")
-    backed = await renewal.change_password(core.shop, await core.connected(), account, before, after)
+    backed = await renewal.change_password(core.shop, await core.online.connected(), account, before, after)
     core.answer("The password is changed. Your other connections were logged out.")
     if not backed:
         core.notice(
@@ -70,7 +71,7 @@ async def do_backup(core: ChatCore, word: str, password: str | None = None) -> N
         )
 
     try:
-        await renewal.backup_under_code(core.shop, await core.connected(), account, typed, show)
+        await renewal.backup_under_code(core.shop, await core.online.connected(), account, typed, show)
     except LinkLost as error:
         raise LinkLost(
             f"{error}. Whether this code counts now is not known: keep it, and the one before if you had one. Later"
@@ -81,10 +82,10 @@ async def do_backup(core: ChatCore, word: str, password: str | None = None) -> N
 
 async def _fetch_keys(core: ChatCore, account: OpenAccount, password: str) -> None:
     """Takes the keys of the backup; what was sealed for them and not shown is shown then."""
-    new = await accounts.fetch_keys(core.shop, await core.connected(), account, password)
+    new = await backups.fetch_keys(core.shop, await core.online.connected(), account, password)
     if core.account is not account:
         raise Mistyped("The account was left meanwhile. Log in again: /login NAME.")
-    core.took_keys(made_here=False)
+    ownkeys.took(core, made_here=False)
     if new:
         core.answer(f"{new} newer key{' is' if new == 1 else 's are'} on this machine now. What they open is shown.")
     else:
@@ -120,7 +121,7 @@ async def do_reset_identity(core: ChatCore, password: str | None = None, word: s
     stranded = core.stranded
     if core.account is not None:
         account = core.account
-        stranded = accounts.Stranded(account.user, account.salt, account.backup_version)
+        stranded = Stranded(account.user, account.salt, account.backup_version)
     if stranded is None:
         raise Mistyped("Log in first: /login NAME.")
     core.answer(
@@ -132,10 +133,11 @@ async def do_reset_identity(core: ChatCore, password: str | None = None, word: s
     if not await agreed(core, word, "Start over? [yes/no] "):
         core.answer("Nothing is changed. To do it: /reset-identity PASSWORD yes")
         return
-    protocol = await core.connected()
-    await core.save()
-    account = await renewal.reset_identity(core.shop, protocol, stranded, typed, core.account, core.put_down)
-    await core.enter(account)
+    protocol = await core.online.connected()
+    await core.saving.save()
+    put_down = partial(stay.put_down, core)
+    account = await renewal.reset_identity(core.shop, protocol, stranded, typed, core.account, put_down)
+    await stay.enter(core, account)
     core.answer(f"{account.user} has a new identity.", f"  {fingerprint(account.keys.ik)}")
 
 

@@ -32,7 +32,7 @@ async def do_set(core: ChatCore, name: str = "", value: str | None = None) -> No
     kept = chosen.choose(row.name, "" if value == '""' else value)
     core.answer(f"{row.name} = {kept or '(nothing)'}")
     if row.name in _NOW:
-        core.share_anew()
+        core.company.share_anew()
     core.status_changed()
 
 

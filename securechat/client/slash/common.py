@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securechat.client.accounts import OpenAccount
 from securechat.client.acts import Author
+from securechat.client.openaccount import OpenAccount
 from securechat.crypto.identity import AccountKeys
 from securechat.errors import LOGIN_FIRST, NO_SUCH_USER, NOT_MEMBER, Exit, InvalidKey, Refused, SecureChatError
 from securechat.wire import messages as m

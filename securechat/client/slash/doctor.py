@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from securechat import __version__
-from securechat.client import checkup
+from securechat.client import checkup, stay
 from securechat.client.checkup import AccountFacts, Facts, FileFacts, Hidden, State
 from securechat.client.display import stamp
 from securechat.client.protocol import LinkLost
@@ -41,7 +41,7 @@ async def do_doctor(core: ChatCore) -> Exit | None:
     failure = await _reach(core)
     facts = await _facts(core, failure)
     if core.account is None and core.stranded is None and core.link is not None:
-        await core.leave_account()  # nobody is logged in, so nobody needs the connection
+        await stay.leave(core)  # nobody is logged in, so nobody needs the connection
     results = checkup.check(facts)
     core.answer(*checkup.report(results))
     return Exit.FIXABLE if any(result.state is State.BAD for result in results) else None
@@ -51,7 +51,7 @@ async def _reach(core: ChatCore) -> str:
     """Why there is no connection; "" where there is one. Without an account one is made, to see whether it can be."""
     if core.account is None and core.link is None:
         try:
-            await core.connected()
+            await core.online.connected()
         except SecureChatError as error:
             return str(error)
     return ""
@@ -62,7 +62,7 @@ async def _facts(core: ChatCore, failure: str) -> Facts:
     protocol = None if core.link is None else core.link.protocol
     hello = None if protocol is None else protocol.hello
     pinned = line.id or core.directory.known_id(line.host, line.port)
-    retry = core.retry_at - core.clock() if core.retry_at and protocol is None else None
+    retry = core.online.retry_at - core.clock() if core.online.retry_at and protocol is None else None
     facts = Facts(
         core.now_ms(),
         join_address(line.host, line.port),
@@ -73,7 +73,7 @@ async def _facts(core: ChatCore, failure: str) -> Facts:
         failure=failure,
         retry=retry,
         pinned=pinned,
-        changed=core.changed_server is not None,
+        changed=core.online.changed_server is not None,
         users=() if pinned is None else tuple(core.directory.users(pinned)),
         server=None if hello is None else (hello.server, hello.protocol, hello.features),
         files=await core.run(_files, core.directory.path),
@@ -215,8 +215,8 @@ def _link(core: ChatCore) -> str:
     if core.link is not None and core.link.protocol is not None:
         since = f" since {stamp(int(core.signs.since * 1000))}" if core.signs.since else ""
         return f"online{since}" + ("" if core.synced else ", catching up")
-    wait = max(0, round(core.retry_at - core.clock()))
-    again = f", the next attempt is in {wait} s" if core.retry_at else ", an attempt is being made"
+    wait = max(0, round(core.online.retry_at - core.clock()))
+    again = f", the next attempt is in {wait} s" if core.online.retry_at else ", an attempt is being made"
     return f"offline ({core.signs.failure or 'no connection'}){again}"
 
 

@@ -88,7 +88,7 @@ async def do_forget(core: ChatCore, name: str, sure: str = "") -> None:
     for each in core.conversations.all_known() if conversation is None else [conversation]:
         each.timeline = Timeline()
     core.found = []
-    await core.save()
+    await core.saving.save()
     core.view.opened(core.conversations.active)
     core.answer(f"This machine keeps nothing of {what} any more. What comes from now on is kept again.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.defer import TimeoutError
 
 from securechat.client.conversations import NEWEST_GONE
-from securechat.client.outbox import watched
+from securechat.client.entries import watched
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, room_name, room_of, user_name
 from securechat.client.telling import fold, item_of
@@ -73,7 +73,7 @@ async def _from_server(core: ChatCore, conversation: Conversation, count: int) -
     seen = conversation.cursor
     pages = await _newest(core, conversation.room, count)
     if conversation.lacks_newest(seen, pages):
-        core.alarm(conversation, NEWEST_GONE)
+        core.lobby.alarm(conversation, NEWEST_GONE)
     assert core.inbox is not None
     items = await core.inbox.page(conversation, pages, core.progress)
     removed = pages[0].trimmed if pages else 0
@@ -93,7 +93,7 @@ def author_in(item: Item) -> str:
 
 async def _own_first(core: ChatCore, conversation: Conversation) -> None:
     """Waits a moment for what was typed there before: it belongs into the history that is asked for."""
-    if core.outbox is None or not core.can_send():
+    if core.outbox is None or not core.post.can_send():
         return
     for entry in core.outbox.moving():
         if entry.where == conversation.title:

@@ -1,10 +1,9 @@
-"""Rooms: entering and leaving, who is there, and what those who run one can do."""
+"""Rooms: entering and leaving, who is there, going on after an alarm."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from securechat.client import acts
@@ -13,7 +12,6 @@ from securechat.client.slash.common import (
     Mistyped,
     account_of,
     author_of,
-    keys_of,
     room_meant,
     room_name,
     room_of,
@@ -21,7 +19,7 @@ from securechat.client.slash.common import (
 )
 from securechat.client.view import Unshown
 from securechat.crypto.roomlog import SALT_BYTES, Role
-from securechat.crypto.trust import TrustState, identity_hash
+from securechat.crypto.trust import TrustState
 from securechat.errors import NO_SUCH_ROOM, NOT_INVITED, ROOM_EXISTS, Exit, InvalidKey, Refused
 from securechat.wire import messages as m
 
@@ -111,7 +109,7 @@ async def _join(core: ChatCore, found: Conversation) -> None:
         found = await core.lobby.enter_room(found, await core.lobby.act(found, acts.join(author)))
     who = f"{len(log.members)} members" if len(log.members) > 1 else "you alone"
     core.answer(
-        f"You are in {found.label}, {_kind(found)}. ({who})",
+        f"You are in {found.label}, {kind_of(found)}. ({who})",
         "What you type goes there, sealed for its members.",
         *([f"Topic: {log.topic}"] if log.topic else []),
     )
@@ -122,7 +120,7 @@ async def _join(core: ChatCore, found: Conversation) -> None:
     if found.first:
         core.show(Unshown(found.label, found.first, "earlier message{s}, from before you joined"))
     _activate(core, found)
-    await core.prepare(found)
+    await core.post.prepare(found)
 
 
 async def _make(core: ChatCore, room: str, *, private: bool) -> None:
@@ -132,7 +130,7 @@ async def _make(core: ChatCore, room: str, *, private: bool) -> None:
         done = await core.lobby.act(made, make)
         core.conversations.names.pop(room, None)  # by its maker's own word the name means this room from now on
         made = await core.lobby.enter_room(made, done)
-    core.answer(f"You made {made.label}, {_kind(made)}. What you type goes there, sealed for its members.")
+    core.answer(f"You made {made.label}, {kind_of(made)}. What you type goes there, sealed for its members.")
     if private:
         core.answer("Let others in with /invite NAME.")
     _activate(core, made)
@@ -142,7 +140,8 @@ def _activate(core: ChatCore, conversation: Conversation) -> None:
     core.go(conversation.title)
 
 
-def _kind(conversation: Conversation) -> str:
+def kind_of(conversation: Conversation) -> str:
+    """What sort of room it is, and so who can read there."""
     return _PRIVATE if conversation.private else _OPEN
 
 
@@ -268,7 +267,7 @@ async def do_members(core: ChatCore, name: str = "") -> None:
     assert log is not None and people is not None
     reply: m.OnlineOk = await core.request(m.Online(room=conversation.room))
     conversation.online = set(reply.users)
-    core.answer(f"{conversation.label} is {_kind(conversation)}.")
+    core.answer(f"{conversation.label} is {kind_of(conversation)}.")
     muted, banned = _in_force(core, log.mutes), _in_force(core, log.bans)
     for user, member in sorted(log.members.items(), key=lambda item: (-item[1].role, item[0])):
         notes = [member.role.label, *(["online"] if user in conversation.online else [])]
@@ -300,113 +299,7 @@ def _marks(core: ChatCore, user: str, ik: bytes) -> list[str]:
     return ["verified"] if state is TrustState.VERIFIED else ["not compared"]
 
 
-# --- running a room ---------------------------------------------------------------------------------------------------
-
-
-async def _act(core: ChatCore, make: acts.Make) -> None:
-    await core.lobby.act(room_meant(core, ""), make)
-
-
-async def do_invite(core: ChatCore, name: str = "", room: str = "") -> None:
-    """Invites somebody; without a name, shows the line that leads a friend here."""
-    if not name:
-        _show_line(core)
-        return
-    user = user_name(name)
-    conversation = room_meant(core, room, "/invite NAME ROOM")
-    keys = await keys_of(core, user, anew=True)
-    assert core.people is not None
-    if core.people.changed([user]):
-        raise InvalidKey(
-            f"the identity of {user} changed: compare with /safety {user}, then /trust {user}, then invite"
-        )
-    make = acts.invite(author_of(core), user, keys.ik, (keys.version, keys.digest))
-    await core.lobby.act(conversation, make)
-    core.answer(f"{user} is invited to {conversation.label}: they type /accept {conversation.room}")
-
-
-def _show_line(core: ChatCore) -> None:
-    account = account_of(core)
-    line = core.link.line if core.link is not None else core.line
-    active = core.conversations.labelled(core.conversations.active)
-    named = replace(line, id=account.profile.srv, inviter=f"{account.user}:{identity_hash(account.own.ik)}")
-    if active is not None and not active.private:
-        named = replace(named, room=active.room, rid=active.id)
-    core.answer(
-        "For a friend. They run: securechat LINE, with this line, quotes and all. It names you and this server, so that"
-        " nobody can pass for either.",
-        f"'{named}'",
-    )
-    if line.invite is None:
-        core.answer("Where the server takes accounts by invitation only, its operator's line is needed besides.")
-
-
-async def do_kick(core: ChatCore, name: str, reason: str = "") -> None:
-    """Puts a member out of the active room."""
-    await _act(core, acts.kick(author_of(core), user_name(name), reason))
-
-
-async def do_ban(core: ChatCore, name: str, rest: str = "") -> None:
-    """Puts somebody out and keeps them out, for a time or for good."""
-    author = author_of(core)
-    until, reason = _timed(author, rest)
-    await _act(core, acts.ban(author, user_name(name), until, reason))
-
-
-def _timed(author: acts.Author, typed: str) -> tuple[int, str]:
-    """When it is over (0: never), and what else was typed."""
-    first, _, rest = typed.partition(" ")
-    until = acts.until(first, author.now)
-    return (0, typed) if until is None else (until, rest.strip())
-
-
-async def do_unban(core: ChatCore, name: str) -> None:
-    """Ends a ban."""
-    await _act(core, acts.unban(author_of(core), user_name(name)))
-
-
-async def do_mute(core: ChatCore, name: str, duration: str = "") -> None:
-    """Takes a member's voice."""
-    author = author_of(core)
-    until, rest = _timed(author, duration)
-    if rest:
-        raise Mistyped(f"{rest} is not a duration. Write 30m, 12h or 7d.")
-    await _act(core, acts.mute(author, user_name(name), until))
-
-
-async def do_unmute(core: ChatCore, name: str) -> None:
-    """Gives it back."""
-    await _act(core, acts.unmute(author_of(core), user_name(name)))
-
-
-async def do_role(core: ChatCore, name: str, role: str) -> None:
-    """Gives a member of the active room another role."""
-    await _act(core, acts.role(author_of(core), user_name(name), role.lower()))
-
-
-async def do_topic(core: ChatCore, text: str = "") -> None:
-    """Shows or sets what the active room is about."""
-    conversation = room_meant(core, "")
-    if text:
-        await core.lobby.act(conversation, acts.topic(author_of(core), text))
-    elif conversation.log is not None:
-        core.answer(conversation.log.topic or f"{conversation.label} has no topic. /topic TEXT sets one.")
-
-
-async def do_policy(core: ChatCore, name: str = "", value: str = "") -> None:
-    """Shows or changes how the active room is run."""
-    conversation = room_meant(core, "")
-    log = conversation.log
-    assert log is not None
-    if name:
-        await core.lobby.act(conversation, acts.policy(author_of(core), name.lower(), value.lower()))
-        return
-    core.answer(
-        f"{conversation.label}: {_kind(conversation)}.",
-        f"  join: {log.policy.join}      open: anybody may enter; invite: only who is invited",
-        f"  invite: {log.policy.invite}    member: every member may invite; admin: admins and owners only",
-        "  history: from-join    members read what was sent since they joined",
-    )
+# --- going on ---------------------------------------------------------------------------------------------------------
 
 
 async def do_continue(core: ChatCore, name: str) -> Exit | None:

@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from securechat.client import accounts, localfirst
-from securechat.client.accounts import KeysOutOfReach, OpenAccount
+from securechat.client import accounts, localfirst, stay
 from securechat.client.helptext import help_lines
+from securechat.client.openaccount import KeysOutOfReach, OpenAccount
 from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, secret, user_name
 from securechat.client.slash.rooms import do_join
@@ -54,7 +54,7 @@ async def register(core: ChatCore, user: str, password: str) -> None:
     except CannotKeep:
         account.close()
         raise
-    await core.enter(account)
+    await stay.enter(core, account)
     core.answer(f"Welcome, {user}. You are registered and logged in.")
     if line.room is not None and (line.invite is not None or line.inviter is not None):
         await do_join(core, line.room)
@@ -80,7 +80,7 @@ def nobody_logged_in(core: ChatCore) -> None:
 
 async def _not_logged_in(core: ChatCore) -> ChatClientProtocol:
     """The connection; a login before, whose keys were out of reach, is given up."""
-    protocol = await core.connected()
+    protocol = await core.online.connected()
     if core.stranded is not None:
         core.stranded = None
         with contextlib.suppress(Refused):  # it is another connection by now
@@ -99,7 +99,7 @@ async def do_login(core: ChatCore, name: str, password: str | None = None) -> No
     typed = await secret(core, password, f"Password of {user}: ")
     account = await _open_here(core, user, typed)
     if account is not None:
-        await core.enter_here(account)
+        await stay.enter_here(core, account)
         core.answer(f"What is on this machine of {user} is open. Connecting to {core.line.host}.")
     else:
         await _log_in(core, user, typed)
@@ -139,7 +139,7 @@ async def _log_in(core: ChatCore, user: str, password: str) -> None:
     except KeysOutOfReach as error:
         core.stranded = error.stranded
         raise
-    await core.enter(account)
+    await stay.enter(core, account)
     core.answer(f"Logged in as {user}.")
     if account.fresh:
         core.notice("Your keys came back from the backup; this is a new device of your account.")
@@ -164,15 +164,15 @@ async def do_logout(core: ChatCore) -> None:
     """Ends the session."""
     account = account_of(core)
     user, told = account.user, True
-    await core.save()
+    await core.saving.save()
     if core.notes is not None:
-        await core.notes.settle(online=core.can_send())  # before the session ends: afterwards nothing is taken
+        await core.notes.settle(online=core.post.can_send())  # before the session ends: afterwards nothing is taken
     try:
         if account.logged_in:
             await core.request(m.Logout())
     except LinkLost:
         told = False
-    await core.leave_account()
+    await stay.leave(core)
     core.answer(f"{user} is logged out.")
     if not told:
         core.notice(

@@ -10,7 +10,7 @@ from msgspec import structs
 from twisted.internet.defer import TimeoutError
 
 from securechat.client import emoji
-from securechat.client.outbox import watched
+from securechat.client.entries import watched
 from securechat.client.slash.common import Mistyped, account_of, meet, user_name
 from securechat.client.telling import beginning
 from securechat.crypto.body import MARK, Action, Body, Code, Delete, Edit, React, Text, mentions_in, to_text

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from securechat.client import audit, renewal
+from securechat.client import audit, ownkeys, renewal
 from securechat.client.display import stamp
 from securechat.client.slash.common import Mistyped, account_of, agreed, keys_of, secret, user_name
 from securechat.crypto.identity import AccountKeys, fingerprint
+from securechat.crypto.primitives import b64
 from securechat.crypto.trust import Source, TrustState, half_fingerprint, safety_bytes, safety_number
 from securechat.errors import Exit, InvalidKey
 from securechat.link import join_address
@@ -139,7 +140,7 @@ async def _take_word(core: ChatCore, user: str, shown: bytes, word: str, source:
     if people is not core.people or people.accept(user, shown, source) is None:
         raise InvalidKey(f"{user}'s identity changed again meanwhile: nothing is trusted. Type /{command} {user}")
     core.healing.trusted(user)
-    await core.accepted(user, shown)
+    await core.keep([("accepted", user, b64(shown))], [])  # for the backup
     waits = core.outbox is not None and core.outbox.pending()
     core.answer(
         f"{user} is verified." if source is Source.VERIFIED else f"The new identity of {user} is trusted.",
@@ -151,7 +152,7 @@ async def _take_word(core: ChatCore, user: str, shown: bytes, word: str, source:
 
 
 async def _trust_server(core: ChatCore, word: str) -> None:
-    changed = core.changed_server
+    changed = core.online.changed_server
     if changed is None:
         core.answer("No server's identity is in doubt.")
         return
@@ -166,7 +167,7 @@ async def _trust_server(core: ChatCore, word: str) -> None:
         core.answer("Nothing is changed. To accept it: /trust server yes")
         return
     core.directory.remember(changed.line.known(changed.now))
-    core.changed_server = None
+    core.online.changed_server = None
     core.answer("The server is trusted. Now /login or /register.")
 
 
@@ -206,7 +207,7 @@ def _devices(keys: AccountKeys, own: str) -> Sequence[str]:
 async def do_devices(core: ChatCore) -> None:
     """One's own devices."""
     account = account_of(core)
-    await core.renew_own()
+    await ownkeys.renew(core)
     core.answer(
         f"Your devices, by list number {account.own.version}, signed by your identity:",
         *_devices(account.own, account.keys.dev),
@@ -217,7 +218,7 @@ async def do_devices(core: ChatCore) -> None:
 async def do_revoke(core: ChatCore, piece: str, password: str | None = None) -> None:
     """Shuts a device out, and gives the account a new key that it does not have."""
     account = account_of(core)
-    await core.renew_own()
+    await ownkeys.renew(core)
     found = [dev for dev in account.own.devices if dev.startswith(piece.lower())]
     if len(piece) < _LEAST_PIECE or len(found) != 1:
         raise Mistyped(f"{piece} is not one of your devices. /devices lists them; the first characters are enough.")
@@ -225,8 +226,8 @@ async def do_revoke(core: ChatCore, piece: str, password: str | None = None) -> 
     if dev == account.keys.dev:
         raise Mistyped("That is this very device. Revoke it from another one; here, /logout ends its session.")
     typed = await secret(core, password, "Your password: ")
-    await renewal.revoke_device(core.shop, await core.connected(), account, typed, dev)
-    core.took_keys()
+    await renewal.revoke_device(core.shop, await core.online.connected(), account, typed, dev)
+    ownkeys.took(core)
     core.answer(
         f"Device {dev[:8]} is revoked, and its sessions are ended. Your account has a new key from now on.",
         "Your other devices get it with /backup fetch, or at their next /login.",

@@ -153,7 +153,7 @@ class Listen:
         conversation = self._core.conversations.titled(where)
         if conversation is not None and isinstance(item, _NUMBERED):
             self._core.attention.read_up_to(conversation, _number(item))
-            self._core.shown(conversation)
+            self._core.saving.shown(conversation)
         if self.once and wanted and isinstance(item, Message):
             self._end(Exit.OK)
 

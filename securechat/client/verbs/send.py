@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import TimeoutError
 
 from securechat.client.core import ChatCore
-from securechat.client.outbox import Entry, watched
+from securechat.client.entries import Entry, watched
 from securechat.client.slash.common import meet
 from securechat.client.verbs.common import conversation_at, target_of
 from securechat.client.view import Failure, Item, Message, Notice
