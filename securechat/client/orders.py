@@ -118,9 +118,20 @@ class Orders:
 
     def complete(self, text: str) -> tuple[int, Sequence[str]]:
         """Completions for what is being typed."""
-        people = self._core.people
-        users = set() if people is None else set(people.pins.all())
-        return completions(text, self._core.conversations.rooms(), sorted(users))
+        core, people = self._core, self._core.people
+        active = core.conversations.titled(core.conversations.active)
+        spoke = [] if active is None else active.timeline.speakers()
+        there = [] if active is None or active.log is None else sorted(active.log.members)
+        known = [] if people is None else sorted(people.pins.all())
+        users = [user for user in dict.fromkeys([*spoke, *there, *known]) if user != core.user]
+        newest = None if active is None else active.timeline.newest(by=core.user)
+        return completions(
+            text,
+            core.conversations.rooms(),
+            users,
+            own="" if newest is None else newest.body.text,
+            aliases=core.preferences.aliases.keys(),
+        )
 
 
 def sentence(error: Exception) -> str:

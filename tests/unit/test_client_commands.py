@@ -324,6 +324,27 @@ class CompletionTests(SynchronousTestCase):
         self.assertCompleted("/quer", 5, "/query")
         self.assertCompleted("/xyz", 4)
 
+    def test_own_words(self) -> None:
+        """/edit offers one's own newest message, a setting its name and values, and one's own commands are found."""
+        found = completions("/edit ", ROOMS, USERS, own="helo world")
+        self.assertEqual((0, ["helo world"]), (found[0], list(found[1])))
+        self.assertEqual([], list(completions("/edit x", ROOMS, USERS, own="helo world")[1]))
+        self.assertEqual(["/hi", "/history"], list(completions("/hi", ROOMS, USERS, aliases=["hi"])[1]))
+        self.assertCompleted("/set nu", 2, "numbers")
+        self.assertCompleted("/set color n", 1, "never")
+        self.assertCompleted("/set numbers ", 0, "on", "off")
+        self.assertCompleted("/set nothing ", 0)
+
+    def test_filters(self) -> None:
+        """A search offers its filters, and what stands behind them, anywhere on the line."""
+        self.assertCompleted("/search fr", 2, "from:")
+        self.assertCompleted("/search word from:b", 6, "from:bob", "from:barbara")
+        self.assertCompleted("/search in:g", 4, "in:general", "in:games")
+        self.assertCompleted("/search in:@a", 5, "in:@alice")
+        self.assertCompleted("/search has:l", 5, "has:link")
+        self.assertCompleted("/search a b ", 0)
+        self.assertCompleted("/react #12 :tad", 4, ":tada:")
+
     def test_all_commands(self) -> None:
         """A slash alone offers all."""
         self.assertEqual(len(COMMANDS), len(completions("/", ROOMS, USERS)[1]))

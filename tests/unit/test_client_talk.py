@@ -353,3 +353,20 @@ class KeptTests(TalkCase):
         bob.type("/history general 1")
         self.assertNotIn("firstword", self.pages(bob))
         self.assertNotIn("firstword", "\n".join(bob.type("/history general")))
+
+
+class CompletionTests(TalkCase):
+    """Tests for what completion knows of the talk."""
+
+    def test_order(self) -> None:
+        """Who spoke last comes first, then the members, and one's own name not at all; /edit has one's own words."""
+        self.registered("carol", "general")
+        self.registered("anna")
+        self.say(self.alice, "hello")
+        self.say(self.bob, "hi")
+        self.assertEqual((0, ["bob", "carol"]), self.alice.core.complete("/whois "))
+        self.say(self.clients[2], "me too")
+        self.assertEqual((0, ["carol", "bob"]), self.alice.core.complete("/whois "))
+        self.assertEqual((0, ["hello"]), self.alice.core.complete("/edit "))
+        self.alice.type("/alias hullo /me waves")
+        self.assertEqual((3, ["/hullo"]), self.alice.core.complete("/hu"))
