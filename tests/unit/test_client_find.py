@@ -333,6 +333,7 @@ class EveryCommandTests(ChatCase):
         "logout": ("/logout",),
         "login": (),  # the last thing, and the first of another device
         "register": (),  # the first thing
+        "connect": ("/connect 127.0.0.1:12345",),
         "exit": ("/exit",),
     }
 

@@ -15,7 +15,7 @@ from securechat.errors import Exit
 from securechat.link import ConnectLine
 from securechat.server.session import Registration
 from securechat.wire import limits
-from tests.doubles import PASSWORD, SRV, ChatCase, ChatClient, signing_key
+from tests.doubles import ADDRESS, PASSWORD, SRV, ChatCase, ChatClient, signing_key
 
 # By command: lines that cannot be done, with their status and a part of what is said; for alice, who is in general.
 MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
@@ -27,6 +27,10 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
         ("/login", Exit.USAGE, "Usage: /login <username> [password]"),
         ("/login bob secretpassword", Exit.FIXABLE, "You are logged in as alice. Type /logout first."),
         ("/login al!ce secretpassword", Exit.FIXABLE, "al!ce cannot be the name of a user: a to z, 0 to 9"),
+    ],
+    "connect": [
+        ("/connect", Exit.USAGE, "Usage: /connect <line>"),
+        ("/connect elsewhere", Exit.FIXABLE, "You are logged in as alice. Type /logout first."),
     ],
     "help": [],
     "exit": [],
@@ -421,6 +425,25 @@ class StartTests(ChatCase):
         self.assertIn(line, fresh.type(f"/login alice {PASSWORD}"))
         fresh = self.again(fresh, login=False, interactive=False)
         self.assertNotIn(line, fresh.type(f"/login alice {PASSWORD}"))
+
+    def test_connect(self) -> None:
+        """Before a login another server can be named, also by its line alone; what is none says why."""
+        client = self.client("somebody", line=ConnectLine("127.0.0.1", 1, tls=False))
+        told = ["The server is 127.0.0.1:12345 now.", "/register NAME makes an account; /login NAME logs in."]
+        for line in (f"/connect {ADDRESS}", f"'{ADDRESS}'", str(ADDRESS)):
+            client.core.line = ConnectLine("127.0.0.1", 1, tls=False)
+            self.assertEqual(told, client.type(line))
+            self.assertEqual(ADDRESS, client.core.line)
+        self.assertEqual(Exit.FIXABLE, client.exit("/connect 'securechat://h/#id=short'"))
+        self.assertEqual(ADDRESS, client.core.line)
+        self.assertEqual(Exit.OK, client.exit(f"/register alice {PASSWORD}"))
+        client.type("/logout")
+        self.assertEqual(
+            "/register NAME makes an account; /login alice logs in.", client.type(f"/connect {ADDRESS}")[1]
+        )
+        client.type(f"/login alice {PASSWORD}")
+        client.type("/join general")
+        self.assertEqual([f"[general] <alice> {ADDRESS}"], client.type(str(ADDRESS)))
 
     def test_no_secret_is_shown(self) -> None:
         """No password, passphrase, code or token is shown, except the recovery code that was asked for."""

@@ -33,6 +33,9 @@ _ACTIONS: Final[dict[str, Action]] = {command.name: _action(command) for command
 
 async def run(core: ChatCore, typed: commands.Typed | commands.Text) -> Exit:
     """Carries out a typed line. Raises SecureChatError."""
+    if isinstance(typed, commands.Text) and core.account is None and start.is_connect_line(typed.text):
+        await start.do_connect(core, typed.text)
+        return Exit.OK
     if isinstance(typed, commands.Text):
         return await talk.do_send(core, typed.text)
     status = await _ACTIONS[typed.command.name](core, *typed.arguments)

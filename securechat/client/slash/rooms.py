@@ -107,6 +107,7 @@ async def _join(core: ChatCore, found: Conversation) -> None:
             core.answer(f"Another device of yours entered {taken.label}: it is active here too.")
             return
         found = await core.lobby.enter_room(found, await core.lobby.act(found, acts.join(author)))
+    _activate(core, found)  # first: what is said of a room stands in it
     who = f"{len(log.members)} members" if len(log.members) > 1 else "you alone"
     core.answer(
         f"You are in {found.label}, {kind_of(found)}. ({who})",
@@ -119,7 +120,6 @@ async def _join(core: ChatCore, found: Conversation) -> None:
         core.notice(f"Here under another identity than you know, and gets nothing of yours: {', '.join(others)}")
     if found.first:
         core.show(Unshown(found.label, found.first, "earlier message{s}, from before you joined"))
-    _activate(core, found)
     await core.post.prepare(found)
 
 
@@ -130,10 +130,10 @@ async def _make(core: ChatCore, room: str, *, private: bool) -> None:
         done = await core.lobby.act(made, make)
         core.conversations.names.pop(room, None)  # by its maker's own word the name means this room from now on
         made = await core.lobby.enter_room(made, done)
+    _activate(core, made)
     core.answer(f"You made {made.label}, {kind_of(made)}. What you type goes there, sealed for its members.")
     if private:
         core.answer("Let others in with /invite NAME.")
-    _activate(core, made)
 
 
 def _activate(core: ChatCore, conversation: Conversation) -> None:

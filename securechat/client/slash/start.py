@@ -14,7 +14,7 @@ from securechat.client.slash.common import Mistyped, account_of, secret, user_na
 from securechat.client.slash.rooms import do_join
 from securechat.client.store import CannotKeep
 from securechat.errors import Refused
-from securechat.link import ConnectLine
+from securechat.link import PLAIN_SCHEME, SCHEME, ConnectLine, join_address
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
@@ -86,6 +86,26 @@ async def _not_logged_in(core: ChatCore) -> ChatClientProtocol:
         with contextlib.suppress(Refused):  # it is another connection by now
             await core.request(m.Logout())
     return protocol
+
+
+async def do_connect(core: ChatCore, text: str) -> None:
+    """Another server from now on: the one of a connect line, or of HOST[:PORT]."""
+    nobody_logged_in(core)
+    line = ConnectLine.parse(text.strip().strip("'\""))
+    if core.link is not None:
+        await stay.leave(core)
+    core.line = line
+    srv = line.id or core.directory.known_id(line.host, line.port)
+    users = [] if srv is None else core.directory.users(srv)
+    login = f"/login {users[0]} logs in" if len(users) == 1 else "/login NAME logs in"
+    core.answer(
+        f"The server is {join_address(line.host, line.port)} now.", f"/register NAME makes an account; {login}."
+    )
+
+
+def is_connect_line(text: str) -> bool:
+    """Whether somebody typed a connect line as it is."""
+    return text.strip().strip("'\"").startswith((f"{SCHEME}://", f"{PLAIN_SCHEME}://"))
 
 
 async def do_login(core: ChatCore, name: str, password: str | None = None) -> None:
