@@ -224,6 +224,9 @@ class Welcome:
         )
         question = "Number or name (Enter: none): " if found else "A name for it (Enter: none): "
         while answer := await self._chosen_of(question, [room.room for room in found]):
+            if answer.isdecimal() and answer not in [room.room for room in found]:
+                self._wrong(f"There is no number {answer} here. Type a name; /join {answer} makes a room of that name.")
+                continue
             if await core.orders.attempt(do_join(core, answer)) is Exit.OK:
                 return
 

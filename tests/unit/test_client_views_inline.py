@@ -697,6 +697,29 @@ class RoomTests(TerminalCase):
 
         self.drive(steps)
 
+    def test_what_waits(self) -> None:
+        """What was typed and has to wait stands above the line being typed, cleaned; what is on its way does not."""
+
+        async def steps() -> None:
+            self.client.waiting["general"] = [("on its way", "sending")]
+            self.client.tell(waiting=1)
+            await self.press("x", shows="[general] alice> x")
+            self.assertNotIn("on its way", "\n".join(self.screen.rows))
+            said = [(f"line {number}\x1b[2J", "waiting") for number in range(4)] + [("no", "held")]
+            self.client.waiting["general"] = said
+            self.client.tell(waiting=5, link="offline")
+            await self.until(lambda: "… 2 more wait" in "\n".join(self.screen.rows))
+            self.assertEqual(
+                ["… 2 more wait", "<alice> line 2\ufffd[2J (waiting)", "<alice> line 3\ufffd[2J (waiting)",
+                 "<alice> no (not sent: /retry)"],
+                [row for row in self.screen.rows if row][-4:],
+            )  # fmt: skip
+            self.client.waiting["general"] = []
+            self.client.tell(waiting=0, link="online")
+            await self.until(lambda: "wait" not in "\n".join(self.screen.rows))
+
+        self.drive(steps)
+
     def test_draft_that_was_sent(self) -> None:
         """A line that was sent, or deleted, does not come back as a draft when the room is opened again."""
 

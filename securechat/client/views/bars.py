@@ -17,6 +17,7 @@ from securechat.client.views.switcher import Switcher
 
 ROOMS_WIDTH: Final = 20  # columns of the list of rooms
 MEMBERS_WIDTH: Final = 18
+PENDING: Final = 3  # messages that wait, shown above the line being typed
 _TYPING: Final = 3  # names of those who type; of more, their number
 _CUT: Final = "…"
 
@@ -163,6 +164,22 @@ def switcher_rows(switcher: Switcher, width: int) -> list[Pieces]:
         text = f"{'>' if chosen else ' '} {_name(room.where)} {marks(room)}"
         rows.append([("chosen" if chosen else "", padded(text.rstrip(), width))])
     return rows or [[("", padded("  none of that name", width))]]
+
+
+def fate(state: str) -> str:
+    """What is said of a message that is not stored yet."""
+    return "not sent: /retry" if state == "held" else state
+
+
+def pending_rows(pending: Sequence[tuple[str, str]], user: str, width: int) -> list[Pieces]:
+    """What was typed and waits, the newest last, one row each; of more than `PENDING` how many there are besides."""
+    more = len(pending) - PENDING
+    rows: list[Pieces] = [[("time", cut(f"… {more} more wait", width))]] if more > 0 else []
+    for text, state in pending[-PENDING:]:
+        head, end = f"<{_name(user)}> ", f" ({fate(state)})"
+        line = " ".join(clean(text).split())
+        rows.append([("own", head), ("", cut(line, width - get_cwidth(head) - get_cwidth(end))), ("time", end)])
+    return rows
 
 
 def switcher_line(switcher: Switcher, width: int) -> Pieces:

@@ -15,7 +15,7 @@ from prompt_toolkit.layout.menus import CompletionsMenu
 
 from securechat.client.display import Pieces, clean, rows
 from securechat.client.view import Item, Membership, Message, Notice, Unshown
-from securechat.client.views.bars import bar, switcher_line
+from securechat.client.views.bars import bar, pending_rows, switcher_line
 from securechat.client.views.entry import MENU_ROWS
 from securechat.client.views.lines import folded, unread_row
 from securechat.client.views.styles import painted
@@ -183,6 +183,10 @@ class InlineView(Terminal):
     def _layout(self) -> Layout:
         entry = self._entry
         body = HSplit([
+            ConditionalContainer(
+                Window(FormattedTextControl(self._waiting_rows), dont_extend_height=True),
+                Condition(lambda: bool(self._waiting())),
+            ),
             entry.container,
             ConditionalContainer(
                 Window(FormattedTextControl(self._switcher_row), height=1),
@@ -193,6 +197,16 @@ class InlineView(Terminal):
         ])  # fmt: skip
         menu = Float(xcursor=True, ycursor=True, transparent=True, content=CompletionsMenu(max_height=MENU_ROWS))
         return Layout(FloatContainer(body, [menu]), focused_element=entry.window)
+
+    def _waiting(self) -> Sequence[tuple[str, str]]:
+        """What was typed here and has to wait; not what is just on its way."""
+        if self._client is None or not self._status.waiting or self._questions:
+            return ()
+        return [each for each in self._client.pending(self._room) if each[1] != "sending"]
+
+    def _waiting_rows(self) -> StyleAndTextTuples:
+        shown = pending_rows(self._waiting(), self._status.user, self._columns())
+        return [piece for row in shown for piece in (*painted(row), ("", "\n"))][:-1]
 
     def _bar(self) -> StyleAndTextTuples:
         return painted(bar(self._status, self._columns(), self._clock(), first=self._states()))

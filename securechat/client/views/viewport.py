@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from securechat.client.display import Pieces, rows, stamp
 from securechat.client.view import Answer, Failure, Item, Membership, Message, Unshown
+from securechat.client.views.bars import fate
 from securechat.client.views.lines import date_row, unread_row
 from securechat.client.views.wrap import wrapped
 
 CACHED: Final = 4000  # wrapped items that are remembered: some screens up and down
 _LOOK_BACK: Final = 50  # items without a time in a row, across which a change of the day is still seen
-_STATES: Final = {"held": "not sent: /retry"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class Viewport:
     def _told(self, found: Item | Local | tuple[str, str], width: int) -> list[Pieces]:
         if isinstance(found, tuple):
             text, state = found
-            item = Message("", self._user, f"{text} ({_STATES.get(state, state)})", own=True)
+            item = Message("", self._user, f"{text} ({fate(state)})", own=True)
             return self._beside("", item, width)
         if isinstance(found, Local):
             return self._beside(clock_of(when(found), self._tz), found.item, width)
