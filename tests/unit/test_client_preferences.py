@@ -231,7 +231,8 @@ class CommandTests(ChatCase):
         self.assertEqual(["/c = /set color"], client.type("/alias /C /set color"))
         self.assertEqual(["/c = /set color"], client.type("/alias"))
         self.assertEqual(["color = always"], client.type("/c always"))
-        self.assertEqual(["/c is gone."], client.type("/alias c"))
+        self.assertEqual(["/c = /set color"], client.type("/alias c"))
+        self.assertEqual(["/c is gone."], client.type("/unalias c"))
         self.assertIn("There is no command /c.", client.type("/c always")[0])
         for line in ("/alias x  /login bob", "/alias x /passwd"):
             self.assertIn("An alias cannot stand for", client.type(line)[0])

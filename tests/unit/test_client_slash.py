@@ -101,6 +101,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     ],
     "notify": [
         ("/notify", Exit.FIXABLE, "No room is active. Type /notify all|mentions|none ROOM."),
+        ("/notify loud", Exit.FIXABLE, "loud is neither a level nor a conversation of yours. The levels are: all,"),
         ("/notify none attic", Exit.FIXABLE, "You are not in attic."),
     ],
     "alias": [
@@ -108,6 +109,10 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
         ("/alias h! /send hi", Exit.FIXABLE, "/h! cannot be the name of a command"),
         ("/alias enter /login alice", Exit.FIXABLE, "An alias cannot stand for /login"),
         ("/alias hi", Exit.FIXABLE, "There is no alias /hi."),
+    ],
+    "unalias": [
+        ("/unalias", Exit.USAGE, "Usage: /unalias <name>"),
+        ("/unalias hi", Exit.FIXABLE, "There is no alias /hi. /alias hi TEXT makes one."),
     ],
     "forget": [
         ("/forget", Exit.USAGE, "Usage: /forget <room|all>"),

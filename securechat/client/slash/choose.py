@@ -37,7 +37,7 @@ async def do_set(core: ChatCore, name: str = "", value: str | None = None) -> No
 
 
 async def do_alias(core: ChatCore, name: str = "", text: str = "") -> None:
-    """Makes a command of one's own."""
+    """Makes a command of one's own, or shows them."""
     aliases = core.preferences.aliases
     word = name.removeprefix("/").lower()
     if not word:
@@ -48,13 +48,28 @@ async def do_alias(core: ChatCore, name: str = "", text: str = "") -> None:
         raise Mistyped(f"/{word} is a command already. Choose another name.")
     if not word.replace("-", "").isalnum():
         raise Mistyped(f"/{word} cannot be the name of a command: {NAME_RULE}.")
-    if not text and word not in aliases:
-        raise Mistyped(f"There is no alias /{word}. /alias {word} TEXT makes one.")
+    if not text:
+        core.answer(f"/{word} = {aliases[_alias(core, word)]}")
+        return
     stands_for = find(text.split()[0]) if text.lstrip().startswith("/") else None
     if stands_for is not None and stands_for.secrets:
         raise Mistyped(f"An alias cannot stand for /{stands_for.name}: a password typed behind it would show.")
     core.preferences.alias(word, text)
-    core.answer(f"/{word} = {text}" if text else f"/{word} is gone.")
+    core.answer(f"/{word} = {text}")
+
+
+async def do_unalias(core: ChatCore, name: str) -> None:
+    """Ends a command of one's own."""
+    word = _alias(core, name.removeprefix("/").lower())
+    core.preferences.alias(word, "")
+    core.answer(f"/{word} is gone.")
+
+
+def _alias(core: ChatCore, word: str) -> str:
+    """The name of an alias that there is. Raises Mistyped."""
+    if word not in core.preferences.aliases:
+        raise Mistyped(f"There is no alias /{word}. /alias {word} TEXT makes one.")
+    return word
 
 
 async def do_ignore(core: ChatCore, name: str = "") -> None:
@@ -86,6 +101,10 @@ async def do_notify(core: ChatCore, *arguments: str) -> None:
     account_of(core)
     words = list(arguments)
     level = words.pop(0).lower() if words and words[0].lower() in LEVELS else ""
+    if len(words) == 1 and not level and core.conversations.titled(words[0].lower()) is None:
+        raise Mistyped(
+            f"{words[0]} is neither a level nor a conversation of yours. The levels are: {', '.join(LEVELS)}."
+        )
     conversation = _named(core, words[0] if words else core.conversations.active)
     if level:
         core.attention.set_level(conversation, level)
