@@ -174,13 +174,20 @@ class StrangerTests(WelcomeCase):
         bob = self.registered("bob", "attic", "general")
         bob.type("/topic what it is about")
         self.registered("carol", "general")
-        for number, answer in enumerate(("1", "general", "9")):
+        for number, answer in enumerate(("1", "general", "new")):
             client = self.client(f"client{number}")
             self.successResultOf(self.welcome(client, f"user{number}", PASSWORD, PASSWORD, answer))
             lines = client.view.take()
             self.assertRegex("\n".join(lines), r"(?m)^   1  general: \d members · what it is about$")
             self.assertIn("   2  attic: 1 member", lines)
             self.assertEqual("general" if answer == "1" else answer, client.core.conversations.active)
+
+    def test_number_of_no_room(self) -> None:
+        """A number that is in no list makes no room of that name: it is said, and asked for again."""
+        client = self.client("alice")
+        self.successResultOf(self.welcome(client, "alice", PASSWORD, PASSWORD, "1", "den"))
+        self.assertIn("There is no number 1 here. Type a name; /join 1 makes a room of that name.", client.view.text)
+        self.assertEqual(["den"], client.core.conversations.rooms())
 
     def test_room_refused(self) -> None:
         """A name that cannot be one is said, and asked for again."""
