@@ -26,13 +26,26 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from securechat.client.pages import MESSAGES, Batch, Card, Key, Page, evict, key_named, key_of, name_of, spelt
+from securechat.client.pages import (
+    MESSAGES,
+    Batch,
+    Card,
+    Key,
+    Page,
+    evict,
+    key_named,
+    key_of,
+    laid_over,
+    name_of,
+    spelt,
+)
 from securechat.client.search import BadQuery, Leaf, Line, Place, Query, leaf_of, scan
 from securechat.client.store import ALL_PAGES, PAGE, LocalStore, sealed_length
 from securechat.client.timeline import Kept
 
 CAP: Final = 64 * 2**20  # bytes of pages, sealed: some 300,000 messages of 100 letters
 CACHED: Final = 128  # pages whose messages stay in memory; 5 MB with short ones
+_DAMAGED: Final = 20_000  # pages that may be there although they do not open; how many is the server's word
 _SWEEP: Final = 32  # pages read in one visit to the store's thread: a write waits for those, some 10 ms
 _CHUNK: Final = 16  # pages opened at once, on the way through a conversation
 _ABSENT: Final = 64  # pages in a row that are not there, after which it is cheaper to know which are
@@ -108,8 +121,9 @@ class Archive:
     # --- putting and saving -----------------------------------------------------------------------------------------
 
     def put(self, conversation: str, kept: Kept) -> None:
-        """Keeps a message from now on, in the place of what had its number; on disk with the next write."""
-        self._fresh.setdefault(key_of(conversation, kept.seq), {})[kept.seq] = spelt(kept)
+        """Keeps a message from now on, in the place of what had its number (see `laid_over`); written with the next."""
+        key = key_of(conversation, kept.seq)
+        self._fresh[key] = laid_over(self._fresh.get(key, {}), {kept.seq: spelt(kept)})
 
     @asynccontextmanager
     async def unsaved(self) -> AsyncIterator[Batch]:
@@ -186,7 +200,7 @@ class Archive:
         """It is not on disk: all of it waits for the next write, under what was put since."""
         self._flying = None
         for key, added in batch.added.items():
-            self._fresh[key] = {**added, **self._fresh.get(key, {})}
+            self._fresh[key] = laid_over(added, self._fresh.get(key, {}))
         self._doomed |= batch.doomed
         self._wipe = self._wipe or batch.wiped
 
@@ -214,7 +228,7 @@ class Archive:
             self._base.clear()
         else:
             last = max((number for _, number in gone), default=-1)
-            gone |= {(conversation, number) for number in range(last + 1)}
+            gone |= {(conversation, number) for number in range(min(last, _DAMAGED) + 1)}
             self._doomed |= gone
         for key in gone:
             self._fresh.pop(key, None)
@@ -252,7 +266,7 @@ class Archive:
     def _page(self, key: Key) -> Page:
         """An open page with all that was put to it."""
         flying = {} if self._flying is None else self._flying.added.get(key, {})
-        return {**self._base[key], **flying, **self._fresh.get(key, {})}
+        return laid_over(self._base[key], flying, self._fresh.get(key, {}))
 
     async def _pages(self, keys: Collection[Key]) -> Mapping[Key, Page]:
         """Pages with all that was put to them."""

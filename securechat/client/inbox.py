@@ -20,7 +20,7 @@ from securechat.client.display import not_shown
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.client.telling import fold, history, kept_of, told
-from securechat.client.timeline import Kept, Taken
+from securechat.client.timeline import Entry, Kept, Taken
 from securechat.client.view import Item, Unshown
 from securechat.crypto.envelope import Delivered, Examined, bind_of, examine
 from securechat.crypto.identity import Device
@@ -366,7 +366,8 @@ class Inbox:
             known = conversation.reader.transcript.at(seq)
             forked = forked or (known is not None and known != reader.transcript.th)
             judged(each, verdict)
-            taken.append(conversation.timeline.take(self.kept(each, verdict)))
+            kept, timeline = self.kept(each, verdict), conversation.timeline
+            taken.append(Taken(kept, Entry(kept), new=False) if timeline.outlasts(kept) else timeline.take(kept))
         if forked:
             self._host.alarm(conversation, "the history the server gives now is not the one you saw before")
         self._host.read_back(conversation, taken)

@@ -49,6 +49,21 @@ class Batch:
                 kept.pop(key, None)
 
 
+def laid_over(page: Page, *later: Page) -> Page:
+    """A page with what came later in the place of what has its number.
+
+    What cannot be shown takes no place of what could: a server can damage what it gives again.
+    """
+    merged = dict(page)
+    for each in later:
+        merged.update({seq: kept for seq, kept in each.items() if not _outlasts(merged.get(seq), kept)})
+    return merged
+
+
+def _outlasts(there: Kept | None, kept: Kept) -> bool:
+    return there is not None and kept.obscured and not there.obscured
+
+
 def evict(cards: Mapping[Key, Card], cap: int) -> set[Key]:
     """Which pages go when they are longer than `cap` bytes together: so many that a tenth of it is free again.
 

@@ -47,7 +47,7 @@ class Preference:
         value = value.strip()
         if self.number is not None:
             least, most = self.number
-            if not value.isdecimal() or not least <= int(value) <= most:
+            if not value.isdecimal() or len(value) > 15 or not least <= int(value) <= most:
                 raise BadPreference(f"{self.name} is a whole number from {least} to {most}.")
             return str(int(value))
         if any(ord(c) < 32 for c in value) or _UNWRITABLE.search(value):

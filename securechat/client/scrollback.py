@@ -8,9 +8,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.defer import Deferred, DeferredLock
+
 from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
 from securechat.client.timeline import Kept, Timeline, target_of, to_keep
+from securechat.crypto.body import React
 from securechat.errors import Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from securechat.client.core import ChatCore
 
 SCREEN: Final = 100  # messages that are in memory when a conversation is opened, if there are so many
+MENDING: Final = 20  # changes of messages on disk that wait for their turn; one more shows, and that is all
 STRETCH: Final = 200  # messages brought at a time
 
 
@@ -28,6 +32,8 @@ class Scrollback:
     def __init__(self, core: ChatCore) -> None:
         self._core = core
         self._bringing: set[str] = set()
+        self._turns = DeferredLock()
+        self._mending = 0
 
     async def fill(self, conversation: Conversation) -> None:
         """Sees to it that the newest screenful, and all that is unread, is in memory, as far as it is on this machine.
@@ -57,8 +63,19 @@ class Scrollback:
         return conversation.timeline.has(seq)
 
     def mend(self, conversation: Conversation, change: Kept) -> None:
-        """A change of a message that is not in memory has come: where that one is on disk, it is changed there."""
-        self._core.own_task(self._mend(conversation, change), "changing a message on disk")
+        """An edit or deletion of a message that is not in memory has come: on disk it is changed, if it is there.
+
+        One search at a time, and few that wait: anybody can name messages that never were.
+        """
+        if self._mending < MENDING and not isinstance(change.said(), React):
+            self._mending += 1
+            self._core.own_task(self._in_turn(conversation, change), "changing a message on disk")
+
+    async def _in_turn(self, conversation: Conversation, change: Kept) -> None:
+        try:
+            await self._turns.run(lambda: Deferred.fromCoroutine(self._mend(conversation, change)))
+        finally:
+            self._mending -= 1
 
     async def _mend(self, conversation: Conversation, change: Kept) -> None:
         archive, target, before = self._core.archive, target_of(change), change.seq

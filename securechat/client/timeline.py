@@ -17,6 +17,7 @@ from securechat.crypto.body import Action, Body, Change, Code, Delete, Edit, Rea
 from securechat.errors import Undecryptable
 
 DELETED: Final = "DELETED"  # in `Kept.hidden`: its author took it back, and its text is gone from this machine
+MAX_LOOSE: Final = 1000  # messages that are not here and of which changes are remembered; of more, the latest
 MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count, then the oldest edits
 
 
@@ -42,6 +43,11 @@ class Kept(Struct, frozen=True, array_like=True, gc=False):
     mark: str = ""
     hidden: str = ""
     why: str = ""
+
+    @property
+    def obscured(self) -> bool:
+        """Whether there is a text that cannot be shown; of one that was taken back there is none."""
+        return self.hidden not in ("", DELETED)
 
     def said(self) -> Body:
         """What it says; an empty text where nothing can be shown."""
@@ -166,6 +172,14 @@ class Timeline:
     def first(self) -> int:
         """The lowest number taken in; 0: none."""
         return min(self._seen, default=0)
+
+    def outlasts(self, kept: Kept) -> bool:
+        """Whether what is shown under a number stays, as that message, given once more, cannot be shown.
+
+        A server can damage what it gives again; what was read once must not be lost by that.
+        """
+        entry = self.by_seq(kept.seq)
+        return kept.obscured and self.has(kept.seq) and (entry is None or not entry.kept.obscured)
 
     def by_id(self, id: str) -> Entry | None:
         """A message by its id."""
@@ -297,8 +311,10 @@ class Timeline:
         entry = self._by_id.get(target)
         if entry is None:
             loose = self._loose.setdefault(target, [])
-            if all(kept.seq != seq for seq, _, _ in loose):
+            if len(loose) < MAX_CHANGES and all(kept.seq != seq for seq, _, _ in loose):
                 loose.append((kept.seq, kept, change))
+            if len(self._loose) > MAX_LOOSE:
+                del self._loose[next(iter(self._loose))]
             return Taken(kept, None, change, new=new)
         refused = _why_not(entry, kept, change)
         if refused:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from securechat import __version__
 from securechat.client import commands
+from securechat.client.slash.common import whole
 from securechat.client.slash.rooms import do_join
 from securechat.client.slash.start import LEAST_PASSWORD, do_login, register
 from securechat.client.view import Answer, Failure
@@ -116,8 +117,9 @@ class Welcome:
     async def _chosen_of(self, question: str, listed: Sequence[str]) -> str:
         """One that is listed, by its number; else what was typed."""
         answer = await self._ask(question)
-        if answer.isdecimal() and 0 < int(answer) <= len(listed):
-            return listed[int(answer) - 1]
+        number = whole(answer)
+        if number is not None and 0 < number <= len(listed):
+            return listed[number - 1]
         return answer
 
     # --- the server -------------------------------------------------------------------------------------------------

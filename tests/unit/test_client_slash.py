@@ -53,6 +53,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     ],
     "history": [
         ("/history", Exit.FIXABLE, "No room is active. Type /history ROOM."),
+        ("/history general " + "9" * 5000, Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history 5", Exit.FIXABLE, "No room is active. Type /history ROOM."),
         ("/history general many", Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history general -5", Exit.FIXABLE, "Usage: /history [room] [count]"),
@@ -83,6 +84,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     ],
     "jump": [
         ("/jump", Exit.FIXABLE, "Nothing was searched for yet. /search WORDS first."),
+        ("/jump " + "9" * 5000, Exit.FIXABLE, "Nothing was searched for yet."),
         ("/jump x", Exit.FIXABLE, "Nothing was searched for yet."),
     ],
     "unread": [],
@@ -97,6 +99,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
     "set": [
         ("/set nothing", Exit.FIXABLE, "There is no setting nothing. /set lists them all."),
         ("/set color red", Exit.FIXABLE, "color cannot be red. Choose auto, always, never."),
+        ("/set cache " + "9" * 5000, Exit.FIXABLE, "cache is a whole number from 0 to 100000."),
         ("/set cache much", Exit.FIXABLE, "cache is a whole number from 0 to 100000."),
     ],
     "notify": [

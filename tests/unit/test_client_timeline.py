@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.client.timeline import (
     DELETED,
     MAX_CHANGES,
+    MAX_LOOSE,
     Entry,
     Kept,
     Taken,
@@ -312,3 +313,27 @@ class LookTests(SynchronousTestCase):
         (same,) = to_keep(fed().take(strange))
         self.assertEqual(strange, same)
         self.assertEqual(Text(""), fed(strange)[0].body)
+
+
+class HostileTests(SynchronousTestCase):
+    """Tests for what a server or a member could do with messages that never were, or are given again."""
+
+    def test_damaged_when_given_again(self) -> None:
+        """What was read stays where the same number, given again, cannot be shown; also a change."""
+        timeline = fed(kept(1, "bob", Text("one")), kept(2, "bob", Edit(name_of(1), "two")))
+        for seq in (1, 2):
+            self.assertTrue(timeline.outlasts(kept(seq, "bob", Text("x"), hidden="OTHER_TEXT")))
+            self.assertFalse(timeline.outlasts(kept(seq, "bob", Text("x"))))
+        self.assertFalse(timeline.outlasts(kept(3, "bob", Text("x"), hidden="OTHER_TEXT")))
+        timeline.take(kept(3, "bob", Text("x"), hidden="OTHER_TEXT"))
+        self.assertFalse(timeline.outlasts(kept(3, "bob", Text("x"), hidden="OTHER_TEXT")))
+
+    def test_changes_of_nothing(self) -> None:
+        """Changes of messages that are not here are remembered for a bounded number of them, each a bounded number."""
+        timeline = Timeline()
+        for seq in range(1, 2 * MAX_CHANGES):
+            timeline.take(kept(seq, "bob", React(name_of(5000), "x")))
+        for seq in range(10_000, 10_000 + 2 * MAX_LOOSE):
+            timeline.take(kept(seq, "bob", React(name_of(seq + 50_000), "x")))
+        self.assertLessEqual(len(timeline._loose), MAX_LOOSE)
+        self.assertLessEqual(max(map(len, timeline._loose.values())), MAX_CHANGES)

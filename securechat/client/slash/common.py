@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from securechat.client.acts import Author
 from securechat.client.openaccount import OpenAccount
@@ -14,6 +14,9 @@ from securechat.wire.names import NAME_RULE, fold_room, fold_user
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
     from securechat.client.core import ChatCore
+
+
+_DIGITS: Final = 15  # of a number that somebody types
 
 
 class Mistyped(SecureChatError):
@@ -34,6 +37,11 @@ def room_name(typed: str) -> str:
     if room is None or (mark and not (len(piece) == 4 and all(c in "0123456789abcdef" for c in piece))):
         raise Mistyped(f"{typed} cannot be the name of a room: {NAME_RULE}.")
     return room + mark + piece
+
+
+def whole(typed: str) -> int | None:
+    """A whole number that was typed; None where it is none, or no number of anything here."""
+    return int(typed) if typed.isdecimal() and len(typed) <= _DIGITS else None
 
 
 def user_name(typed: str) -> str:

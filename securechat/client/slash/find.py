@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from securechat.client.display import INDENT, render, stamp
 from securechat.client.search import parse_query
-from securechat.client.slash.common import Mistyped, account_of, agreed, room_name, user_name
+from securechat.client.slash.common import Mistyped, account_of, agreed, room_name, user_name, whole
 from securechat.client.telling import beginning, fold, item_of
 from securechat.client.timeline import Entry, Kept, Timeline
 from securechat.client.transfer import CannotTransfer
@@ -51,9 +51,10 @@ async def do_jump(core: ChatCore, number: str = "1") -> None:
     account_of(core)
     if not core.found:
         raise Mistyped("Nothing was searched for yet. /search WORDS first.")
-    if not number.isdecimal() or not 1 <= int(number) <= len(core.found):
+    place = whole(number)
+    if place is None or not 1 <= place <= len(core.found):
         raise Mistyped(f"/jump takes a number from 1 to {len(core.found)}: that of a line of the last /search.")
-    id, seq = core.found[int(number) - 1]
+    id, seq = core.found[place - 1]
     conversation = core.conversations.known(id)
     if conversation is None:
         raise Mistyped("That conversation is gone.")

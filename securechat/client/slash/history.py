@@ -11,13 +11,12 @@ from twisted.internet.defer import TimeoutError
 from securechat.client.conversations import NEWEST_GONE
 from securechat.client.entries import watched
 from securechat.client.protocol import LinkLost
-from securechat.client.slash.common import Mistyped, account_of, room_name, room_of, user_name
+from securechat.client.slash.common import Mistyped, account_of, room_name, room_of, user_name, whole
 from securechat.client.telling import fold, item_of
 from securechat.client.timeline import Timeline
 from securechat.client.view import Changed, Item, Message
 from securechat.wire import limits
 from securechat.wire import messages as m
-from securechat.wire.names import fold_room
 
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
@@ -30,11 +29,14 @@ async def do_history(core: ChatCore, *arguments: str) -> None:
     """The newest messages of a room or of a private conversation, paging by itself."""
     account_of(core)
     words = list(arguments)
-    count = int(words.pop()) if words and words[-1].isdecimal() and (len(words) == 2 or not fold_room(words[-1])) else 0
+    number = whole(words[-1]) if words else None
+    count = 0
+    # Alone, a number is a room of that name, if there is one.
+    if number is not None and (len(words) == 2 or core.conversations.labelled(words[0]) is None):
+        count = number
+        del words[-1]
     if len(words) == 2:
         raise Mistyped("Usage: /history [room] [count]")
-    if len(words) == 1 and words[0].isdecimal() and core.conversations.labelled(words[0]) is None:
-        count = int(words.pop())
     where = words[0] if words else core.conversations.active
     if not where:
         raise Mistyped("No room is active. Type /history ROOM.")

@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError
 
 from securechat.client import emoji
 from securechat.client.entries import watched
-from securechat.client.slash.common import Mistyped, account_of, meet, user_name
+from securechat.client.slash.common import Mistyped, account_of, meet, user_name, whole
 from securechat.client.telling import beginning
 from securechat.crypto.body import MARK, Action, Body, Code, Delete, Edit, React, Text, mentions_in, to_text
 from securechat.errors import Exit
@@ -171,8 +171,8 @@ def _meant(
     words = " ".join(arguments).strip()
     first, rest, *_ = [*words.split(maxsplit=1), "", ""]
     timeline = conversation.timeline
-    if first[:1] == "#" and first[1:].isdecimal():
-        target, words = timeline.by_seq(int(first[1:])), rest
+    if first[:1] == "#" and (number := whole(first[1:])) is not None:
+        target, words = timeline.by_seq(number), rest
         if target is None or target.deleted:
             raise Mistyped(f"There is no message {first} here. /set numbers on shows numbers; /history brings more.")
     elif first[:1] == "@" and not own:
