@@ -700,6 +700,9 @@ class RoomTests(TerminalCase):
     def test_what_waits(self) -> None:
         """What was typed and has to wait stands above the line being typed, cleaned; what is on its way does not."""
 
+        def waiting() -> list[str]:
+            return [row for row in self.screen.rows if "wait" in row or "retry" in row]
+
         async def steps() -> None:
             self.client.waiting["general"] = [("on its way", "sending")]
             self.client.tell(waiting=1)
@@ -708,15 +711,14 @@ class RoomTests(TerminalCase):
             said = [(f"line {number}\x1b[2J", "waiting") for number in range(4)] + [("no", "held")]
             self.client.waiting["general"] = said
             self.client.tell(waiting=5, link="offline")
-            await self.until(lambda: "… 2 more wait" in "\n".join(self.screen.rows))
-            self.assertEqual(
-                ["… 2 more wait", "<alice> line 2\ufffd[2J (waiting)", "<alice> line 3\ufffd[2J (waiting)",
-                 "<alice> no (not sent: /retry)"],
-                [row for row in self.screen.rows if "wait" in row or "retry" in row],
-            )  # fmt: skip
+            expected = [
+                "… 2 more wait", "<alice> line 2\ufffd[2J (waiting)", "<alice> line 3\ufffd[2J (waiting)",
+                "<alice> no (not sent: /retry)",
+            ]  # fmt: skip
+            await self.until(lambda: waiting() == expected)
             self.client.waiting["general"] = []
             self.client.tell(waiting=0, link="online")
-            await self.until(lambda: "wait" not in "\n".join(self.screen.rows))
+            await self.until(lambda: not waiting())
 
         self.drive(steps)
 

@@ -16,7 +16,7 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.search import SearchDirection, start_search
 from twisted.internet.defer import Deferred
 
-from securechat.client.view import Desktop, Failure, Item, Status
+from securechat.client.view import Answer, Desktop, Failure, Item, Status
 from securechat.client.views import editor, keymap
 from securechat.client.views.entry import MAX_LINE, Entry
 from securechat.client.views.paste import Paste, pasted
@@ -200,7 +200,9 @@ class Acts:
         choice = paste.answered(answer)
         if choice == "edit":
             self._after_question(whole)
-        elif choice != "nothing":
+        elif choice == "nothing":
+            self.show(Answer(["Nothing was sent."]))
+        else:
             fenced = f"```\n{paste.text}\n```" if choice == "code" else paste.line
             if self._submit(fenced if alone else whole.text):
                 self._after_question(Document())
