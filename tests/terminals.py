@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC
-from typing import Any
+from typing import Any, Final
 
 import pyte
 from prompt_toolkit.data_structures import Size
@@ -27,6 +27,8 @@ from securechat.errors import Exit
 START = 1_700_000_000  # seconds since 1970: 2023-11-14 22:13 UTC
 TAB, BACKTAB, ENTER, UP, DOWN, ESC = "\t", "\x1b[Z", "\r", "\x1b[A", "\x1b[B", "\x1b"
 CTRL_C, CTRL_D, CTRL_U, CTRL_Y = "\x03", "\x04", "\x15", "\x19"
+
+PATIENCE: Final = 5.0  # seconds of a loaded machine
 
 
 def pasted(text: str) -> str:
@@ -274,10 +276,12 @@ class TerminalCase(SynchronousTestCase):
                     await stopped.asFuture(asyncio.get_running_loop())
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Lets the loop turn until something holds."""
-        for _ in range(6000):
+        """Lets the loop turn until something holds: many times, and on a slow machine for some seconds."""
+        turns, end = 0, asyncio.get_running_loop().time() + PATIENCE
+        while turns < 6000 or asyncio.get_running_loop().time() < end:
             if condition():
                 return
+            turns += 1
             await asyncio.sleep(0)
         self.fail(f"never came true; the screen is {self.screen.all}")
 

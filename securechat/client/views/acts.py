@@ -209,7 +209,12 @@ class Acts:
 
     def _after_question(self, document: Document) -> None:
         """What the line is to be, once the question has given back what was typed."""
-        asyncio.get_running_loop().call_soon(self._entry.buffer.reset, document)
+        asyncio.get_running_loop().call_soon(self._retype, document)
+
+    def _retype(self, document: Document) -> None:
+        """Another text in the line being typed; the toolkit draws it only when it is told to."""
+        self._entry.buffer.reset(document)
+        self._app.invalidate()
 
     # Conversations.
 

@@ -94,6 +94,7 @@ class Terminal(Acts):
         self._switcher = None
         self._draft: Document | None = None  # what was half typed when a question was posed
         self._drafting: Any = None
+        self._told = ""  # the draft of this conversation as it was told to the core, or came from it
         self._counting: Any = None
         self._warned = False
         self._leaving = False
@@ -349,22 +350,21 @@ class Terminal(Acts):
         typed = self._draft if self._questions else self._entry.buffer.document
         left, self._room = self._room, where
         self._last = left or self._last
-        kept = clean(self._client.draft(where)) if self._client is not None and where else ""
+        kept = self._told = clean(self._client.draft(where)) if self._client is not None and where else ""
         if not left and not kept:
             return  # what was typed before there was any conversation stays
         draft = Document(kept) if left or typed is None or not typed.text else typed
         if self._questions:
             self._draft = draft
         else:
-            self._entry.buffer.reset(draft)
+            self._retype(draft)
 
     def _take_draft(self) -> None:
         """A draft that came from another device; what is typed here already stays."""
-        untouched = self._drafting is None and not self._questions and not self._entry.buffer.text
-        if self._client is not None and self._room and untouched:
+        if self._client is not None and self._room and not self._questions and not self._entry.buffer.text:
             draft = clean(self._client.draft(self._room))
-            if draft:
-                self._entry.buffer.reset(Document(draft))
+            if draft and draft != self._told:  # what was half typed here, and is not any more, stays gone
+                self._retype(Document(draft))
 
     def _keep_draft(self) -> None:
         """Tells the core what is half typed; never a password."""
@@ -375,7 +375,8 @@ class Terminal(Acts):
             return
         document = self._draft if self._questions else self._entry.buffer.document
         text = "" if document is None else document.text
-        self._client.set_draft(self._room, "" if has_secret(text) else text)
+        self._told = "" if has_secret(text) else text
+        self._client.set_draft(self._room, self._told)
 
     # Questions.
 
