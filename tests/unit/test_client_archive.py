@@ -16,6 +16,7 @@ from securechat.client.archive import CACHED, Archive, Found
 from securechat.client.pages import MESSAGES, Card, Kept, evict, key_named, name_of
 from securechat.client.search import BadQuery, parse_query
 from securechat.client.store import CannotKeep, LocalStore
+from securechat.client.timeline import DELETED
 from securechat.crypto.keystore import RecordSealer
 from tests.doubles import InlinePool, InlineReactor, InlineThreads
 
@@ -112,6 +113,19 @@ class ArchiveCase(SynchronousTestCase):
 
 class KeepingTests(ArchiveCase):
     """What was put is there, now and in another run."""
+
+    def test_shown_outlasts_hidden(self) -> None:
+        """What cannot be shown replaces nothing that could, on disk or not; what was taken back and what heals do."""
+        self.put([1, 2])
+        self.save()
+        self.put([3])
+        for seq in (1, 3, 4):
+            self.archive.put(ROOM, kept(seq, hidden="DAMAGED"))
+        self.archive.put(ROOM, kept(2, "gone", hidden=DELETED))
+        self.save()
+        self.put([4])
+        self.save()
+        self.assertEqual({1: "text 1", 2: "gone", 3: "text 3", 4: "text 4"}, self.bodies(range(1, 5)))
 
     def test_empty(self) -> None:
         """Nothing is kept, and a write takes nothing along."""

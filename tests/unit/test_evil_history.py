@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from securechat.client.panes import Panes
+from securechat.client.view import Message
 from securechat.crypto import primitives as p
 from securechat.crypto.transcript import transcript_start
 from securechat.errors import Exit
@@ -68,6 +70,24 @@ class RewrittenHistoryTests(MessageCase):
                 ["[ops] <alice> one", exchanged[client], f"[ops] <alice> [{missing[client]}] three"],
                 [line.split("22:13 ")[-1] for line in lines],
             )
+
+    def test_kept_stays(self) -> None:
+        """What this machine has of a message, and of an edit, is not lost by what the server gives later."""
+        self.alice.type("/edit #3 third")
+        for seq in (2, 4):
+            self.evil.rewrite_message(
+                "ops", seq, lambda shared: {**shared, "encrypted_message": "gAAAAAAAAAAA" + "A" * 88}
+            )
+        for _ in range(2):
+            self.assertIn(OTHER_TEXT, "\n".join(self.bob.type("/history")))
+            talk = [(item.text, item.edited) for item in Panes(self.bob.core).talk("ops") if isinstance(item, Message)]
+            self.assertEqual([("one", False), ("two", False), ("third", True)], talk)
+            self.pass_time(1)
+            for word in ("two", "third"):
+                self.assertIn(f"<alice> {word}", self.bob.type(f"/search {word}")[0])
+            self.bob.quit()
+            self.bob = self.again(self.bob)
+            self.bob.type("/switch ops")
 
     def test_while_away(self) -> None:
         """The same for somebody who catches up."""
