@@ -122,8 +122,8 @@ class Archive:
 
     def put(self, conversation: str, kept: Kept) -> None:
         """Keeps a message from now on, in the place of what had its number (see `laid_over`); written with the next."""
-        key = key_of(conversation, kept.seq)
-        self._fresh[key] = laid_over(self._fresh.get(key, {}), {kept.seq: spelt(kept)})
+        page = self._fresh.setdefault(key_of(conversation, kept.seq), {})
+        page.update(laid_over(page, {kept.seq: spelt(kept)}))
 
     @asynccontextmanager
     async def unsaved(self) -> AsyncIterator[Batch]:
@@ -282,8 +282,7 @@ class Archive:
     async def at(self, conversation: str, seqs: Collection[int]) -> dict[int, Kept]:
         """Messages by number; those that are not kept are left out."""
         pages = await self._pages({key_of(conversation, seq) for seq in seqs})
-        found = {seq: pages[key_of(conversation, seq)].get(seq) for seq in seqs}
-        return {seq: kept for seq, kept in found.items() if kept is not None}
+        return {seq: kept for seq in seqs if (kept := pages[key_of(conversation, seq)].get(seq)) is not None}
 
     async def before(self, conversation: str, seq: int, count: int) -> Sequence[Kept]:
         """The `count` newest that are kept with a number below `seq`, ascending. Numbers show what lies between."""

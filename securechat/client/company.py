@@ -24,6 +24,7 @@ class Company:
         self._core = core
         self._told: dict[str, float] = {}
         self._heard: dict[str, dict[str, float]] = {}
+        self._looking = False
 
     @property
     def shares_presence(self) -> bool:
@@ -68,7 +69,18 @@ class Company:
             return  # another device of this account, or nobody who could
         self._heard.setdefault(conversation.id, {})[event.user] = self._core.reactor.seconds()
         self._core.status_changed()
-        self._core.reactor.callLater(FORGET_SECONDS, self._core.status_changed)
+        if not self._looking:
+            self._looking = True
+            self._core.reactor.callLater(FORGET_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        """Who has stopped is seen at the end of their time: one timer, however many are heard, and how often."""
+        self._looking = False
+        self._core.status_changed()
+        last = max((at for heard in self._heard.values() for at in heard.values()), default=0.0)
+        if (left := last + FORGET_SECONDS - self._core.reactor.seconds()) > 0:
+            self._looking = True
+            self._core.reactor.callLater(left, self._look_again)
 
     async def look_around(self) -> None:
         """`look`, at the active conversation."""

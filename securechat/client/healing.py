@@ -247,9 +247,7 @@ class Healing:
         for found in verdict.alarms:
             core.lobby.alarm(conversation, found.text)
         if verdict.hidden is not None:
-            if not lack.id:
-                self._forget(conversation, lack.seq)  # it is there, and not shown: that is another reason now
-                self.hid(conversation, examined, verdict.hidden)
+            self.hid(conversation, examined, verdict.hidden)  # that may be another reason now, or one that stays
             return []
         core.saving.shown(conversation, examined.message.device)
         for other in self.of(conversation):

@@ -131,10 +131,11 @@ class Notes:
         """Gets what other devices noted since, then tells what was changed here. Raises LinkLost, Refused."""
         more = True
         while more:
+            before = self._version
             reply: m.NotesOk = await self._core.request(m.Notes(after=self._version))
             for note in reply.notes:
                 self.take(note.name, note.version, note.blob)
-            more = reply.more and bool(reply.notes)
+            more = reply.more and self._version > before  # or a server would have this go on for ever
         await self.tell()
 
     def take(self, name: str, version: int, blob: bytes) -> None:

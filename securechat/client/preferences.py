@@ -15,6 +15,8 @@ from typing import Any, Final
 from securechat.errors import Exit, SecureChatError
 from securechat.private_files import private_directory, write_private
 
+_DIGITS: Final = 9  # of a number: Python reads none of thousands
+
 
 class BadPreference(SecureChatError):
     """No such preference, or no such value; the text says what there is."""
@@ -47,7 +49,7 @@ class Preference:
         value = value.strip()
         if self.number is not None:
             least, most = self.number
-            if not value.isdecimal() or len(value) > 15 or not least <= int(value) <= most:
+            if not value.isdecimal() or len(value) > _DIGITS or not least <= int(value) <= most:
                 raise BadPreference(f"{self.name} is a whole number from {least} to {most}.")
             return str(int(value))
         if any(ord(c) < 32 for c in value) or _UNWRITABLE.search(value):
@@ -144,7 +146,7 @@ class Preferences:
     def _read(self) -> None:
         try:
             found = tomllib.loads(self._text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.problems.append(
                 f"{self._path} is not read: {error}. What it says does not count until that is mended."
             )
@@ -153,11 +155,11 @@ class Preferences:
         if isinstance(aliases, dict):
             self.aliases = {str(name).lower(): str(text) for name, text in aliases.items()}
         for name, value in found.items():
-            text = {True: "on", False: "off"}.get(value) if isinstance(value, bool) else str(value)
             try:
+                text = {True: "on", False: "off"}.get(value) if isinstance(value, bool) else str(value)
                 row = preference(name)
                 self._chosen[row.name] = row.checked(text or "")
-            except BadPreference as error:
+            except (BadPreference, ValueError) as error:  # a hexadecimal number may be longer than a decimal one
                 self.problems.append(f"{self._path}: {error}")
 
     def _text(self) -> str:

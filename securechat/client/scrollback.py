@@ -5,24 +5,24 @@ And what happens to those that stay on disk when a message says that one of them
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import deferLater
 
 from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
 from securechat.client.timeline import Kept, Timeline, target_of, to_keep
-from securechat.crypto.body import React
 from securechat.errors import Refused
 from securechat.wire import limits
 from securechat.wire import messages as m
 
 if TYPE_CHECKING:
+    from securechat.client.archive import Archive
     from securechat.client.core import ChatCore
 
 SCREEN: Final = 100  # messages that are in memory when a conversation is opened, if there are so many
-MENDING: Final = 20  # changes of messages on disk that wait for their turn; one more shows, and that is all
+MEND_REST: Final = 4  # times as long as a look at all of a conversation took, the disk has rest from the next one
 STRETCH: Final = 200  # messages brought at a time
 
 
@@ -32,8 +32,8 @@ class Scrollback:
     def __init__(self, core: ChatCore) -> None:
         self._core = core
         self._bringing: set[str] = set()
-        self._turns = DeferredLock()
-        self._mending = 0
+        self._changes: dict[tuple[Archive, Conversation], list[Kept]] = {}  # of messages that are not in memory
+        self._mending = False
 
     async def fill(self, conversation: Conversation) -> None:
         """Sees to it that the newest screenful, and all that is unread, is in memory, as far as it is on this machine.
@@ -63,35 +63,52 @@ class Scrollback:
         return conversation.timeline.has(seq)
 
     def mend(self, conversation: Conversation, change: Kept) -> None:
-        """An edit or deletion of a message that is not in memory has come: on disk it is changed, if it is there.
+        """A change of a message that is not in memory has come: where that one is on disk, it is changed there.
 
-        One search at a time, and few that wait: anybody can name messages that never were.
+        That takes a look at all that is kept of the conversation: there is one at a time, for all that came meanwhile.
         """
-        if self._mending < MENDING and not isinstance(change.said(), React):
-            self._mending += 1
-            self._core.own_task(self._in_turn(conversation, change), "changing a message on disk")
+        if self._core.archive is not None:
+            self._changes.setdefault((self._core.archive, conversation), []).append(change)
+            if not self._mending:
+                self._mending = True
+                self._core.own_task(self._mend_all(), "changing messages on disk")
 
-    async def _in_turn(self, conversation: Conversation, change: Kept) -> None:
+    async def _mend_all(self) -> None:
         try:
-            await self._turns.run(lambda: Deferred.fromCoroutine(self._mend(conversation, change)))
+            while self._changes:
+                (archive, conversation), changes = self._changes.popitem()
+                began = self._core.reactor.seconds()
+                await self._mend(archive, conversation, changes)
+                await deferLater(self._core.reactor, MEND_REST * (self._core.reactor.seconds() - began))
         finally:
-            self._mending -= 1
+            self._mending = False
 
-    async def _mend(self, conversation: Conversation, change: Kept) -> None:
-        archive, target, before = self._core.archive, target_of(change), change.seq
-        near: list[Kept] = [change]
-        while archive is not None and near[0].id != target:
+    async def _mend(self, archive: Archive, conversation: Conversation, changes: Sequence[Kept]) -> None:
+        before = max(change.seq for change in changes)
+        near: dict[str, dict[int, Kept]] = {}  # by the id of a message: what changes it, and at last itself
+        for change in changes:
+            near.setdefault(target_of(change), {})[change.seq] = change
+        left = set(near)
+        while left:
             older = await archive.before(conversation.id, before, STRETCH)
-            if not older or archive is not self._core.archive:
+            if not older or archive is not self._core.archive:  # there is no more, or the account was left
                 return
             before = older[0].seq
-            near += [kept for kept in older if target_of(kept) == target]
-            near[:0] = [kept for kept in older if kept.id == target][:1]
+            for kept in older:
+                target = target_of(kept)
+                if target in left:
+                    near[target].setdefault(kept.seq, kept)
+            for kept in older:
+                if kept.id in left and not kept.obscured:
+                    left.discard(kept.id)
+                    self._apply(conversation, kept, near[kept.id])
+
+    def _apply(self, conversation: Conversation, kept: Kept, changes: Mapping[int, Kept]) -> None:
         stretch = Timeline()
-        stretch.take_all(near[:1])
-        for taken in [stretch.take(kept) for kept in sorted(near[1:], key=lambda kept: kept.seq)]:
-            for kept in to_keep(taken):
-                self._core.saving.archived(conversation, kept)
+        stretch.take(kept)
+        for taken in [stretch.take(changes[seq]) for seq in sorted(changes)]:
+            for each in to_keep(taken):
+                self._core.saving.archived(conversation, each)
 
     def _before(self, conversation: Conversation) -> int:
         return conversation.timeline.first or conversation.cursor + 1

@@ -17,7 +17,7 @@ from securechat.crypto.body import Action, Body, Change, Code, Delete, Edit, Rea
 from securechat.errors import Undecryptable
 
 DELETED: Final = "DELETED"  # in `Kept.hidden`: its author took it back, and its text is gone from this machine
-MAX_LOOSE: Final = 1000  # messages that are not here and of which changes are remembered; of more, the latest
+MAX_LOOSE: Final = 1000  # messages that are not here of which changes are remembered
 MAX_CHANGES: Final = 1000  # kept for one message; of more, the oldest reactions do not count, then the oldest edits
 
 
@@ -174,10 +174,7 @@ class Timeline:
         return min(self._seen, default=0)
 
     def outlasts(self, kept: Kept) -> bool:
-        """Whether what is shown under a number stays, as that message, given once more, cannot be shown.
-
-        A server can damage what it gives again; what was read once must not be lost by that.
-        """
+        """Whether what is shown under a number stays: a server may damage what it gives once more."""
         entry = self.by_seq(kept.seq)
         return kept.obscured and self.has(kept.seq) and (entry is None or not entry.kept.obscured)
 
@@ -263,7 +260,7 @@ class Timeline:
             # What is not shown is changed by nobody: a replay has the id of the genuine one.
             for change in self._loose.pop(kept.id, []):
                 if not _why_not(known, change[1], change[2]):
-                    _insert(known, change)
+                    _insert(known.changes, change)
         _blank(known)
         self._touch(known)
         return known
@@ -310,28 +307,29 @@ class Timeline:
         target = change.to if isinstance(change, React) else change.of
         entry = self._by_id.get(target)
         if entry is None:
-            loose = self._loose.setdefault(target, [])
-            if len(loose) < MAX_CHANGES and all(kept.seq != seq for seq, _, _ in loose):
-                loose.append((kept.seq, kept, change))
-            if len(self._loose) > MAX_LOOSE:
-                del self._loose[next(iter(self._loose))]
+            self._wait(target, (kept.seq, kept, change))
             return Taken(kept, None, change, new=new)
         refused = _why_not(entry, kept, change)
         if refused:
             return Taken(kept, entry, change, refused=refused, new=new)
         before = None if entry.deleted else entry.body
-        _insert(entry, (kept.seq, kept, change))
+        _insert(entry.changes, (kept.seq, kept, change))
         _blank(entry)
         self._touch(entry)
         return Taken(kept, entry, change, before, new=new)
 
+    def _wait(self, target: str, change: tuple[int, Kept, Change]) -> None:
+        """A change waits for its message; where too many do, those that came first are let go: they are on disk."""
+        _insert(self._loose.setdefault(target, []), change)
+        while len(self._loose) > MAX_LOOSE:
+            del self._loose[next(iter(self._loose))]
 
-def _insert(entry: Entry, change: tuple[int, Kept, Change]) -> None:
-    if all(change[0] != seq for seq, _, _ in entry.changes):
-        insort(entry.changes, change, key=lambda one: one[0])
-        if len(entry.changes) > MAX_CHANGES:
-            least = min(entry.changes, key=lambda one: (_WEIGHT[type(one[2])], one[0]))
-            entry.changes.remove(least)
+
+def _insert(changes: list[tuple[int, Kept, Change]], change: tuple[int, Kept, Change]) -> None:
+    if all(change[0] != seq for seq, _, _ in changes):
+        insort(changes, change, key=lambda one: one[0])
+        if len(changes) > MAX_CHANGES:
+            changes.remove(min(changes, key=lambda one: (_WEIGHT[type(one[2])], one[0])))
 
 
 _WEIGHT: Final[dict[type, int]] = {React: 0, Edit: 1, Delete: 2}  # what goes first where there are too many
@@ -396,4 +394,15 @@ def target_of(kept: Kept) -> str:
     return said.to if isinstance(said, React) else said.of if isinstance(said, (Edit, Delete)) else ""
 
 
-__all__ = ["DELETED", "MAX_CHANGES", "Entry", "Kept", "Taken", "Timeline", "as_shown", "target_of", "to_keep"]
+__all__ = [
+    "DELETED",
+    "MAX_CHANGES",
+    "MAX_LOOSE",
+    "Entry",
+    "Kept",
+    "Taken",
+    "Timeline",
+    "as_shown",
+    "target_of",
+    "to_keep",
+]

@@ -120,7 +120,7 @@ class KeepingTests(ArchiveCase):
         self.save()
         self.put([3])
         for seq in (1, 3, 4):
-            self.archive.put(ROOM, kept(seq, hidden="DAMAGED"))
+            self.archive.put(ROOM, kept(seq, "nothing", hidden="DAMAGED"))
         self.archive.put(ROOM, kept(2, "gone", hidden=DELETED))
         self.save()
         self.put([4])

@@ -51,6 +51,21 @@ class TypingTests(CompanyCase):
         self.assertEqual((), self.alice.view.states[-1].typing)
         self.assertEqual((), self.typing(self.bob))
 
+    def test_flood(self) -> None:
+        """However often the server says it, there is one timer, and its end is seen in time."""
+        self.want(self.alice, self.bob)
+        waiting = len(self.reactor.getDelayedCalls())
+        for _ in range(50):
+            self.alice.wire.say(m.TypingEvent(room="general", user="bob"))
+        self.settle()
+        self.assertEqual(waiting + 1, len(self.reactor.getDelayedCalls()))
+        self.pass_time(3)
+        self.alice.wire.say(m.TypingEvent(room="general", user="bob"))
+        self.pass_time(5.9)
+        self.assertEqual(("bob",), self.alice.view.states[-1].typing)
+        self.pass_time(0.2)
+        self.assertEqual((), self.alice.view.states[-1].typing)
+
     def test_one_wants(self) -> None:
         """Who does not tell is not told, and the other way round."""
         for one, other in ((self.alice, self.bob), (self.bob, self.alice)):

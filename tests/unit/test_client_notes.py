@@ -9,6 +9,7 @@ from typing import Any
 
 from securechat.client.drafts import MAX_DRAFT
 from securechat.client.panes import Panes
+from securechat.client.protocol import LinkLost
 from securechat.crypto.notes import NoteKeys, note_name, seal_note
 from securechat.errors import RATE_LIMITED, Exit
 from securechat.wire import messages as m
@@ -228,3 +229,26 @@ class ServerTests(NotesCase):
         self.two.quit()
         two = self.device("bob-2")
         self.assertEqual(("half a line", {"mallory"}), (self.draft(two), two.core.attention.ignored))
+
+
+class HostileServerTests(NotesCase):
+    """Tests for a server that gives notes without end."""
+
+    def test_without_end(self) -> None:
+        """Where there is said to be more, and what comes is not newer, it is not asked again."""
+        note = m.StoredNote(name="ab" * 16, version=1, blob=b"n")
+        asked = list[m.Notes]()
+        answer = m.NotesOk(notes=(note,), more=True)
+
+        async def request(request: m.Request) -> m.NotesOk:
+            assert isinstance(request, m.Notes)
+            asked.append(request)
+            if len(asked) > 20:
+                raise LinkLost("too often")
+            return answer
+
+        self.patch(self.two.core, "request", request)
+        notes = self.two.core.notes
+        assert notes is not None
+        self.do(notes.fetch())
+        self.assertLessEqual(len(asked), 2)

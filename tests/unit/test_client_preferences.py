@@ -117,6 +117,13 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(2, len(chosen.problems))
         self.assertIn("color cannot be red.", chosen.problems[0])
 
+    def test_absurd(self) -> None:
+        """Numbers of thousands of digits and brackets without end are said to be wrong, and all else counts."""
+        for text in (f'cache = "{"9" * 5000}"\n', f"cache = 0x{'f' * 9000}\n"):
+            chosen = self.given(f'{text}color = "never"\n')
+            self.assertEqual(("64", "never", 1), (chosen["cache"], chosen["color"], len(chosen.problems)), text[:9])
+        self.assertEqual(1, len(self.given(f"cache = {'[' * 5000}").problems))
+
     def test_broken(self) -> None:
         """A file that is none is named and left alone; what is chosen counts until the end, which is said."""
         for content in (b'color = "ne', b"\xff\xfe", b'color = "never"\ncolor = "never"\n', b"alias = 5\n[alias]\n"):

@@ -55,6 +55,7 @@ MISUSE: Final[dict[str, Sequence[tuple[str, Exit, str]]]] = {
         ("/history", Exit.FIXABLE, "No room is active. Type /history ROOM."),
         ("/history general " + "9" * 5000, Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history 5", Exit.FIXABLE, "No room is active. Type /history ROOM."),
+        ("/history general " + "9" * 5000, Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history general many", Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history general -5", Exit.FIXABLE, "Usage: /history [room] [count]"),
         ("/history attic", Exit.NOT_THERE, "You are not in attic. Type /join attic first."),

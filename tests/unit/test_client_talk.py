@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from twisted.internet.task import deferLater
+
 from securechat.client.conversations import Conversation
 from securechat.client.panes import Panes
 from securechat.client.timeline import Kept
@@ -212,6 +214,13 @@ class KindTests(TalkCase):
             ("two lines", Quote("bob", "yours")), (self.talk(self.bob)[-1].text, self.talk(self.bob)[-1].quote)
         )
 
+    def test_no_such_number(self) -> None:
+        """A number that no message has, were it thousands of digits long, is said to be none."""
+        self.say(self.alice, "hello")
+        for number in ("7", "9" * 5000):
+            for line in (f"/edit #{number} x", f"/delete #{number}", f"/react #{number} +1"):
+                self.assertEqual(Exit.FIXABLE, self.alice.exit(line), line[:9])
+
     def test_ignored_is_not_meant(self) -> None:
         """Whom one ignores is answered by name alone, and is not in what the history shows."""
         carol = self.registered("carol", "general")
@@ -370,3 +379,34 @@ class CompletionTests(TalkCase):
         self.assertEqual((0, ["hello"]), self.alice.core.orders.complete("/edit "))
         self.alice.type("/alias hullo /me waves")
         self.assertEqual((3, ["/hullo"]), self.alice.core.orders.complete("/hu"))
+
+    def test_flood(self) -> None:
+        """Changes of a message that nobody has cost one look at a time, and those of one that is there still count."""
+        self.say(self.alice, "firstword", "secondword")
+        self.bob.type("/join elsewhere")
+        self.pass_time(1)
+        bob = self.again(self.bob)
+        archive = bob.core.archive
+        assert archive is not None
+        before, looks = archive.before, list[int]()
+
+        async def counted(conversation: str, seq: int, count: int) -> Sequence[Kept]:
+            looks.append(seq)
+            await deferLater(self.reactor, 1)  # a long one
+            return await before(conversation, seq, count)
+
+        self.patch(archive, "before", counted)
+        known = ids(self.alice)
+        for number in range(20):
+            self.post(self.alice, React("ab" * 32, f"+{number}"))
+        self.post(self.alice, Delete(known[1]))
+        self.post(self.alice, Edit(known[2], "thirdword"))
+        self.pass_time(20)
+        self.assertLess(len(looks), 8)
+        self.patch(archive, "before", before)
+        bob.view.take()
+        pages = self.pages(bob)
+        for gone in ("firstword", "secondword"):
+            self.assertNotIn(gone, pages)
+        self.assertIn("Nothing found", bob.type("/search firstword")[0])
+        self.assertIn("thirdword", bob.type("/search thirdword")[0])

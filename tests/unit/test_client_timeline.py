@@ -53,6 +53,26 @@ def fed(*many: Kept) -> Timeline:
     return timeline
 
 
+class FloodTests(SynchronousTestCase):
+    """Tests for changes of messages that are not here, in any number."""
+
+    def test_many_of_one(self) -> None:
+        """Of too many the reactions go first: what its author did to a message counts once it comes."""
+        timeline = fed(kept(2, "alice", Delete(name_of(1))))
+        timeline.take_all(kept(seq, "mallory", React(name_of(1), "+1")) for seq in range(3, MAX_CHANGES + 9))
+        timeline.take(kept(1, "alice", Text("hello")))
+        self.assertTrue(timeline[0].deleted)
+        self.assertEqual(MAX_CHANGES, len(timeline[0].changes))
+
+    def test_many(self) -> None:
+        """Those of the newest messages are remembered, of the others none."""
+        timeline = Timeline()
+        for seq in range(2000, 2000 + MAX_LOOSE + 1):
+            timeline.take(kept(seq, "bob", React(name_of(seq - 1999), "+1")))
+        timeline.take_all(kept(seq, "alice", Text("hello")) for seq in (1, 2))
+        self.assertEqual([{}, {"+1": ["bob"]}], [entry.reactions for entry in timeline])
+
+
 class ChangeTests(SynchronousTestCase):
     """Tests for edits, deletions and reactions."""
 

@@ -171,10 +171,13 @@ def _meant(
     words = " ".join(arguments).strip()
     first, rest, *_ = [*words.split(maxsplit=1), "", ""]
     timeline = conversation.timeline
-    if first[:1] == "#" and (number := whole(first[1:])) is not None:
-        target, words = timeline.by_seq(number), rest
+    if first[:1] == "#" and first[1:].isdecimal():
+        number = whole(first[1:])
+        target, words = None if number is None else timeline.by_seq(number), rest
         if target is None or target.deleted:
-            raise Mistyped(f"There is no message {first} here. /set numbers on shows numbers; /history brings more.")
+            raise Mistyped(
+                f"There is no message {first[:20]} here. /set numbers on shows numbers; /history brings more."
+            )
     elif first[:1] == "@" and not own:
         user, words = user_name(first), rest
         target = timeline.newest(by=user)
