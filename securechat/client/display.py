@@ -5,7 +5,7 @@ Pure: no terminal, no clock. A view with colours takes `pieces`, every other tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -24,6 +24,8 @@ from securechat.client.view import (
 NEWLINE: Final = " ⏎ "  # stands for a line break where an item must stay one line
 INDENT: Final = "  "  # every line of an item but its first starts with it: no remote text starts a line
 MAX_ROWS: Final = 100  # of one item on a terminal: 16 KiB of line breaks must not empty the screen
+MAX_REACTIONS: Final = 10  # different ones that are shown beside a message
+MAX_REACTING: Final = 6  # people who are named beside each
 REPLACEMENT: Final = "\ufffd"
 
 # What Unshown.reason says after its count; ``{s}`` is where the plural goes.
@@ -164,9 +166,18 @@ def _message(item: Message, tz: tzinfo | None, *, numbers: bool) -> tuple[Pieces
         body = ["(deleted)"]
     if item.edited:
         body[-1] += " (edited)"
-    for emoji, who in item.reactions:
-        body[-1] += f" [{clean(emoji, name=True)} {', '.join(clean(user, name=True) for user in who)}]"
+    body[-1] += _reactions(item.reactions)
     return head, body
+
+
+def _reactions(reactions: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Who reacted with what: the first of each, and how many more, since anybody may send a thousand."""
+    told = []
+    for emoji, who in reactions[:MAX_REACTIONS]:
+        more = f" and {len(who) - MAX_REACTING} more" if len(who) > MAX_REACTING else ""
+        told.append(f" [{clean(emoji, name=True)} {', '.join(clean(u, name=True) for u in who[:MAX_REACTING])}{more}]")
+    left = len(reactions) - MAX_REACTIONS
+    return "".join(told) + (f" [and {left} more]" if left > 0 else "")
 
 
 def _quoted(quote: Quote) -> str:

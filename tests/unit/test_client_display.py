@@ -201,6 +201,16 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(MAX_ROWS, len(shown))
         self.assertTrue(shown[-1].endswith("998 ⏎ 999"))
 
+    def test_a_thousand_reactions(self) -> None:
+        """They do not fill the screen: a few are shown, and how many there are."""
+        people = tuple(f"user{n}" for n in range(1000))
+        many = tuple((f"{n:032d}", people) for n in range(1000))
+        (line,) = render(Message("ops", "alice", "hi", reactions=(("+1", people[:3]), *many)))
+        self.assertTrue(line.startswith("[ops] <alice> hi [+1 user0, user1, user2] ["), line)
+        self.assertIn("user5 and 994 more]", line)
+        self.assertTrue(line.endswith(" [and 991 more]"), line)
+        self.assertLess(len(line), 1200)
+
     def test_time_zone(self) -> None:
         """The reader's clock counts, over midnight too."""
         self.assertEqual("2026-11-23 00:35", stamp(AT, timezone(timedelta(hours=5, minutes=30))))
