@@ -62,7 +62,7 @@ class VerbClient(Service):
     ) -> None:
         self._reactor = reactor
         self._verb = verb
-        self._password = password
+        self._password: str | None = password
         self._timeout = timeout
         self._status_of = dict(status_of or {})
         self._done = done
@@ -120,7 +120,7 @@ class VerbClient(Service):
         try:
             await self._verb.before()
             logging_in = Deferred.fromCoroutine(self._core.orders.log_in(self._user, self._password))
-            self._password = ""
+            self._password = None  # it is not needed any more
             try:
                 status = await logging_in.addTimeout(self._timeout, self._reactor)
             except TimeoutError:
