@@ -26,19 +26,7 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from securechat.client.pages import (
-    MESSAGES,
-    Batch,
-    Card,
-    Key,
-    Page,
-    evict,
-    key_named,
-    key_of,
-    laid_over,
-    name_of,
-    spelt,
-)
+from securechat.client.pages import MESSAGES, Batch, Card, Key, Page, add, evict, key_named, key_of, laid_over, name_of
 from securechat.client.search import BadQuery, Leaf, Line, Place, Query, leaf_of, scan
 from securechat.client.store import ALL_PAGES, PAGE, LocalStore, sealed_length
 from securechat.client.timeline import Kept
@@ -122,8 +110,7 @@ class Archive:
 
     def put(self, conversation: str, kept: Kept) -> None:
         """Keeps a message from now on, in the place of what had its number (see `laid_over`); written with the next."""
-        page = self._fresh.setdefault(key_of(conversation, kept.seq), {})
-        page.update(laid_over(page, {kept.seq: spelt(kept)}))
+        add(self._fresh.setdefault(key_of(conversation, kept.seq), {}), kept)
 
     @asynccontextmanager
     async def unsaved(self) -> AsyncIterator[Batch]:

@@ -60,6 +60,12 @@ def laid_over(page: Page, *later: Page) -> Page:
     return merged
 
 
+def add(page: Page, kept: Kept) -> None:
+    """Lays one message over a page."""
+    if not _outlasts(page.get(kept.seq), kept):
+        page[kept.seq] = spelt(kept)
+
+
 def _outlasts(there: Kept | None, kept: Kept) -> bool:
     return there is not None and kept.obscured and not there.obscured
 

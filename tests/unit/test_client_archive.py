@@ -114,6 +114,15 @@ class ArchiveCase(SynchronousTestCase):
 class KeepingTests(ArchiveCase):
     """What was put is there, now and in another run."""
 
+    def test_forget_of_any_number(self) -> None:
+        """A number that a server made up is forgotten like others, and costs no more."""
+        self.put([1, 70, 2**53 - 1])
+        self.save()
+        self.do(self.archive.forget(ROOM))
+        self.save()
+        self.assertEqual([], self.after(0, 9))
+        self.assertEqual([(0,)], self.sql("SELECT count(*) FROM page"))
+
     def test_shown_outlasts_hidden(self) -> None:
         """What cannot be shown replaces nothing that could, on disk or not; what was taken back and what heals do."""
         self.put([1, 2])

@@ -7,6 +7,7 @@ from typing import Any
 
 from securechat import __version__
 from securechat.client.healing import MOST, Lack
+from securechat.crypto.envelope import seal
 from securechat.crypto.findings import Finding
 from securechat.errors import Exit
 from tests.doubles import PASSWORD, ChatClient
@@ -301,16 +302,44 @@ class LogTests(HealingCase):
         self.bob.type("/leave")
         self.assertIn("AT [ops] <carol> hello", self.told(self.alice))
 
+    def stranger(self) -> Said:
+        """What the server gives alice of carol, who was there and left before she sealed it."""
+        carol = self.registered("carol", "ops")
+        carol.type("/leave")
+        account = carol.core.account
+        assert account is not None
+        position = self.position(
+            self.bob, author="carol", dev=account.keys.dev, dl=(account.own.version, account.own.digest)
+        )
+        sealed = seal("boo", [self.keys_of(self.bob, "alice")], position, account.keys.device)
+        return self.as_event(sealed, "carol", 1, "alice")
+
     def test_never_a_member(self) -> None:
         """Somebody who was not a member by a log that is whole waits for nothing."""
-        self.lenient()
-        carol = self.registered("carol", "ops")
-        sealed = self.sealed(carol, "still here")
-        carol.type("/leave")
-        self.hand_in(carol, sealed)
-        self.evil.say("alice", self.as_event(sealed, "carol", 1, "alice"))
+        self.evil.say("alice", self.stranger())
         self.settle()
-        self.assertEqual([], [lack for lack in self.lacks(self.alice) if lack[1] == "NOT_MEMBER"])
+        self.assertEqual("NOT_MEMBER", self.conversation(self.alice, "ops").timeline[0].kept.hidden)
+        self.assertEqual([], self.lacks(self.alice))
+
+    def test_tried_once(self) -> None:
+        """What does not count by the whole log either is not asked for again with each event of the room."""
+        given = self.stranger()
+        self.evil.say("alice", given)
+        self.settle()
+        conversation, healing = self.conversation(self.alice, "ops"), self.alice.core.healing
+        id = conversation.timeline[0].kept.id
+        healing.load({conversation.id: [[1, id, "carol", "NOT_MEMBER", "", given["events"], ""]]})
+        message = {name: value for name, value in given.items() if name != "event"}
+
+        def answer(user: str, said: Said) -> Said | None:
+            return {"status": "ok", "room": "ops", "messages": [message], "more": False} if user == "alice" else None
+
+        self.evil.answer("history", answer)
+        before = self.asked_history(self.alice)
+        for line in ("/topic one", "/topic two", "/topic three"):
+            self.alice.type(line)
+        self.assertEqual(before + 1, self.asked_history(self.alice))
+        self.assertEqual([], self.lacks(self.alice))
 
 
 class MissingTests(HealingCase):

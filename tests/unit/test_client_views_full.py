@@ -276,6 +276,11 @@ class ReadingTests(FullCase):
             await self.shows("--- Wednesday, 15 November 2023 ---", *last)
             await self.press(f"{ESC}u")
             await self.until(lambda: self.middle[:2] == ["--- 30 new ---", "22:13  <bob> m31"])
+            bar = self.screen.all[-2]
+            self.client.said["general"].append(said(61))
+            self.view.show(said(61))
+            await self.until(lambda: self.screen.all[-2] != bar)
+            self.assertEqual("--- 30 new ---", self.middle[0])  # what comes while one reads was not missed
 
         self.drive(steps)
 

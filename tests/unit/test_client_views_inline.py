@@ -17,7 +17,7 @@ from securechat.client.view import Alert, Answer, Failure, Membership, Message, 
 from securechat.client.views.choice import available, choose
 from securechat.client.views.entry import MAX_LINE
 from securechat.client.views.inline import KEPT, UNREAD, InlineView
-from securechat.client.views.wrap import wrapped
+from securechat.client.views.wrap import countable, wrapped
 from securechat.errors import Exit
 from tests.terminals import (
     BACKTAB,
@@ -504,6 +504,21 @@ class WrapTests(SynchronousTestCase):
         self.assertEqual(["日" * 10, "  日"], self.wrap("日" * 11))
         self.assertEqual(["e\u0301" * 20, "  e\u0301"], self.wrap("e\u0301" * 21))
 
+    def test_second_column(self) -> None:
+        """What goes on stands below the column it began in, unless there is little room for it."""
+        line = "  /links    the newest links of all there are"
+        self.assertEqual(["  /links    the newest links", "            of all there are"], self.wrap(line, 30))
+        self.assertEqual("  the second", self.wrap("  /reply-a-long-one    the second", 24)[-1])
+
+    def test_countable(self) -> None:
+        """What one terminal draws as one and another side by side stands side by side; nothing else is changed."""
+        family, hand = "\U0001f468\u200d\U0001f469", "\U0001f44d\U0001f3fd"
+        self.assertEqual(
+            [("sender", "<bob>"), ("", " \U0001f468\U0001f469 \U0001f44d \uff24\uff25 \u2764 \U0001f3fd")],
+            countable([("sender", "<bob>"), ("", f" {family} {hand} \U0001f1e9\U0001f1ea \u2764\ufe0f \U0001f3fd")]),
+        )
+        self.assertEqual([("", "日本 e\u0301 👍")], countable([("", "日本 e\u0301 👍")]))
+
     def test_link(self) -> None:
         """A link stays whole; a text that only looks like one does not."""
         link = "https://example.org/" + "x" * 30
@@ -870,6 +885,9 @@ class PasteTests(PromptCase):
             await self.press("/code " + pasted("a\nb"))
             await self.press("message" + ENTER)
             await self.until(lambda: self.client.lines[1:] == ["/code a\nb"])
+            await self.press("typed before" + "\x01" + pasted("/leave\nnow "))
+            await self.press("message" + ENTER)
+            await self.until(lambda: self.client.lines[2:] == ["//leave\nnow typed before"])
 
         self.drive(steps)
 

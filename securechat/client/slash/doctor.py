@@ -182,7 +182,8 @@ def _terminal(reactor: object, environ: Mapping[str, str]) -> str:
         toolkit = f"prompt_toolkit {metadata.version('prompt_toolkit')}"
     except metadata.PackageNotFoundError:
         toolkit = "no prompt_toolkit (pip install 'securechat[tui]' brings the prompt)"
-    colours = "no colours (NO_COLOR)" if environ.get("NO_COLOR") else environ.get("COLORTERM") or "plain colours"
+    plain = "256 colours" if "256color" in environ.get("TERM", "") else "plain colours"
+    colours = "no colours (NO_COLOR)" if environ.get("NO_COLOR") else environ.get("COLORTERM") or plain
     return f"TERM={environ.get('TERM', '')}, {colours}, {type(reactor).__name__}, {toolkit}"
 
 

@@ -186,16 +186,18 @@ class Acts:
             self._entry.insert(paste.text)
             return
         whole = self._entry.with_inserted(paste.text)
-        alone = not self._entry.buffer.text.strip()
+        document = self._entry.buffer.document
+        alone, first = not document.text.strip(), not document.text_before_cursor.strip()
         answer = self._questions.ask(paste.question, secret=False)
-        answer.addCallback(self._pasted, paste, whole, alone)
+        answer.addCallback(self._pasted, paste, whole, alone, first)
 
-    def _pasted(self, answer: str | None, paste: Paste, whole: Document, alone: bool) -> None:
+    def _pasted(self, answer: str | None, paste: Paste, whole: Document, alone: bool, first: bool) -> None:
         """What was said about a paste.
 
         Args:
             whole: the line with it.
-            alone: whether it is all there is: then nothing in it is a command.
+            alone: whether it is all there is.
+            first: whether nothing stands before it: then it is no command, whatever it begins with.
         """
         choice = paste.answered(answer)
         if choice == "edit":
@@ -204,7 +206,8 @@ class Acts:
             self.show(Answer(["Nothing was sent."]))
         else:
             fenced = f"```\n{paste.text}\n```" if choice == "code" else paste.line
-            if self._submit(fenced if alone else whole.text):
+            line = pasted(whole.text).line if first else whole.text
+            if self._submit(fenced if alone else line):
                 self._after_question(Document())
 
     def _after_question(self, document: Document) -> None:

@@ -8,6 +8,7 @@ from prompt_toolkit.layout import AnyDimension, UIContent, UIControl, Window
 
 from securechat.client.display import Pieces
 from securechat.client.views.styles import painted
+from securechat.client.views.wrap import countable
 
 
 class Rows(UIControl):
@@ -23,7 +24,7 @@ class Rows(UIControl):
     def create_content(self, width: int, height: int | None) -> UIContent:
         """What the toolkit shows."""
         rows = self._draw(width, height or 1)
-        return UIContent(get_line=lambda line: painted(rows[line]), line_count=len(rows), show_cursor=False)
+        return UIContent(get_line=lambda line: painted(countable(rows[line])), line_count=len(rows), show_cursor=False)
 
 
 def pane(

@@ -39,7 +39,7 @@ class FullView(Terminal):
         self._lines = Locals()
         self._size = (80, 20)  # of the messages' part of the screen, when it was drawn last
         self._stale = True
-        self._marker = 0
+        self._marker = self._known = 0  # the last message seen before the conversation was opened, the newest then
         self._members: Sequence[tuple[str, str]] = ()
         self._bare = False
         self._with_members: bool | None = None  # None: as the preference says
@@ -75,7 +75,7 @@ class FullView(Terminal):
         self._take_draft()
         self._stale = True
         if self._client is not None and where:
-            self._marker = self._client.marker(where)
+            self._marker, self._known = self._client.marker(where), self._newest(where)
             if self._window.following:
                 self._client.seen(where)
         self._app.invalidate()
@@ -86,7 +86,7 @@ class FullView(Terminal):
     def _enter_room(self, where: str) -> None:
         if where != self._room:
             self._window.clear()
-            self._marker = 0
+            self._marker = self._known = 0
             self._stale = True
         super()._enter_room(where)
 
@@ -168,7 +168,8 @@ class FullView(Terminal):
         pending = client.pending(room) if room else ()
         self._members = client.members(room) if room else ()
         fold = client.preference("fold") == "on"
-        self._window.load(talk, self._lines.of(room, fold=fold), pending, marker=self._marker, user=self._status.user)
+        local, user = self._lines.of(room, fold=fold), self._status.user
+        self._window.load(talk, local, pending, marker=self._marker, known=self._known, user=user)
 
     def _draw_rooms(self, width: int, height: int) -> list[Pieces]:
         return bars.room_rows(self._status.rooms, width, height)

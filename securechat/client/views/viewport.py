@@ -58,7 +58,7 @@ class Viewport:
         self._locals: Sequence[Local] = ()
         self._places: list[int] = []  # of the local lines, among all
         self._pending: Sequence[tuple[str, str]] = ()
-        self._marker = 0
+        self._marker = self._known = 0
         self._user = ""
         self._bottom: tuple[Place, int] | None = None  # and how many of its rows are seen; None: follows the end
         self._cache: dict[Hashable, list[Pieces]] = {}
@@ -73,6 +73,7 @@ class Viewport:
         pending: Sequence[tuple[str, str]] = (),
         *,
         marker: int = 0,
+        known: int = 0,
         user: str = "",
     ) -> None:
         """What there is now.
@@ -82,10 +83,11 @@ class Viewport:
             local: in the order of their numbers.
             pending: texts that are not stored yet, and why.
             marker: the number of the last message that had been seen; 0: no line is drawn.
+            known: the newest number when the conversation was opened: what came later was not missed; 0: all counts.
             user: who writes the pending ones.
         """
         self._talk, self._locals, self._pending = talk, local, pending
-        self._marker, self._user = marker, user
+        self._marker, self._known, self._user = marker, known, user
         before = [bisect_right(talk, each.after, key=_seq) for each in local]
         self._places = [place + index for index, place in enumerate(sorted(before))]
 
@@ -292,7 +294,8 @@ class Viewport:
         message = bisect_left(self._talk, _seq(found), key=_seq)
         if message and _seq(self._talk[message - 1]) > self._marker:
             return 0
-        return len(self._talk) - message
+        missed = bisect_right(self._talk, self._known, key=_seq) if self._known else len(self._talk)
+        return max(0, missed - message)
 
 
 def _seq(item: Any) -> int:
