@@ -5,7 +5,7 @@ Pure: no terminal, no clock. A view with colours takes `pieces`, every other tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -143,36 +143,31 @@ def pieces(item: Item, *, tz: tzinfo | None = None, numbers: bool = False) -> tu
 
 
 def _message(item: Message, tz: tzinfo | None, *, numbers: bool) -> tuple[Pieces, list[str]]:
-    """A message. What it answers stands in its author's brackets, where no text of theirs can be."""
+    """A message. What it answers, and what became of it, stands in its author's brackets: there no text can be."""
     head = [*_time(item.at, tz)]
     if numbers and item.seq:
         head.append(("time", f"#{item.seq} "))
-    quote = "" if item.quote is None else _quoted(item.quote)
+    beside = f"{'' if item.quote is None else _quoted(item.quote)}{_fate(item)}"
     private = item.where.startswith("@")
     if private and item.own:
-        head.append(("where", f"[pm → {clean(item.where[1:], name=True)}{quote}] "))
+        head.append(("where", f"[pm → {clean(item.where[1:], name=True)}{beside}] "))
     else:
         head += _where("pm" if private else item.where)
     if item.kind == "me":
         head.append(("event", "* "))
     if not (private and item.own):
         kind = "mention" if item.mention else "own" if item.own else "sender"
-        head.append((kind, f"<{clean(item.sender, name=True)}{quote}> "))
+        head.append((kind, f"<{clean(item.sender, name=True)}{beside}> "))
     head += _mark(item.mark)
-    body = clean(item.text).split("\n")
+    body = [""] if item.deleted else clean(item.text).split("\n")
     if item.kind == "code" and not item.deleted:
         body.insert(0, f"code ({clean(item.lang, name=True)}):" if item.lang else "code:")
-    if item.deleted:
-        body = ["(deleted)"]
-    if item.edited:
-        body[-1] += " (edited)"
-    body[-1] += _reactions(item.reactions)
     return head, body
 
 
-def _reactions(reactions: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Who reacted with what: the first of each, and how many more, since anybody may send a thousand."""
-    told = []
+def _fate(item: Message) -> str:
+    """What became of a message, and who reacted with what: the first of each, since anybody may send a thousand."""
+    told, reactions = [" (deleted)" if item.deleted else " (edited)" if item.edited else ""], item.reactions
     for emoji, who in reactions[:MAX_REACTIONS]:
         more = f" and {len(who) - MAX_REACTING} more" if len(who) > MAX_REACTING else ""
         told.append(f" [{clean(emoji, name=True)} {', '.join(clean(u, name=True) for u in who[:MAX_REACTING])}{more}]")

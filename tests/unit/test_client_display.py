@@ -28,6 +28,7 @@ from securechat.client.view import (
     Membership,
     Message,
     Notice,
+    Quote,
     Unshown,
 )
 from securechat.errors import Exit
@@ -206,10 +207,25 @@ class RenderTests(SynchronousTestCase):
         people = tuple(f"user{n}" for n in range(1000))
         many = tuple((f"{n:032d}", people) for n in range(1000))
         (line,) = render(Message("ops", "alice", "hi", reactions=(("+1", people[:3]), *many)))
-        self.assertTrue(line.startswith("[ops] <alice> hi [+1 user0, user1, user2] ["), line)
+        self.assertTrue(line.startswith("[ops] <alice [+1 user0, user1, user2] ["), line)
         self.assertIn("user5 and 994 more]", line)
-        self.assertTrue(line.endswith(" [and 991 more]"), line)
+        self.assertTrue(line.endswith(" [and 991 more]> hi"), line)
         self.assertLess(len(line), 1200)
+
+    def test_no_text_is_a_reaction(self) -> None:
+        """What became of a message stands where no text can: nobody can write an edit, a reaction or a deletion."""
+        fates = (
+            Message("ops", "bob", "hi", edited=True),
+            Message("ops", "bob", "hi", reactions=(("👍", ("alice",)),)),
+            Message("ops", "bob", "", deleted=True),
+            Message("ops", "bob", "hi", quote=Quote("alice", "yes")),
+        )
+        for item in fates:
+            (line,) = render(item)
+            head, _, text = line.partition("> ")
+            for forged in (text, f"{text} (edited)", f"{text} [👍 alice]", "(deleted)", line.removeprefix("[ops] ")):
+                self.assertNotEqual(line, render(Message("ops", "bob", forged))[0])
+            self.assertNotEqual("[ops] <bob", head)
 
     def test_time_zone(self) -> None:
         """The reader's clock counts, over midnight too."""

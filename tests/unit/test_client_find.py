@@ -201,7 +201,7 @@ class ExportTests(FindCase):
         self.assertIn("They lie there in clear", lines[1])
         self.assertEqual(0o600, self.path.stat().st_mode & 0o777)
         text = self.path.read_text()
-        for part in ("<alice> the green fox (edited)", "<alice> (deleted)", '<bob to alice "the green fox"> yes', "9"):
+        for part in ("<alice (edited)> the green fox", "<alice (deleted)>", '<bob to alice "the green fox"> yes', "9"):
             self.assertIn(part, text)
         for gone in ("red", "blue"):
             self.assertNotIn(gone, text)

@@ -170,7 +170,7 @@ class IdentityTests(HealingCase):
         self.alice.type("/trust bob")
         self.alice.exit("/trust bob yes")
         lines = self.told(self.alice)
-        self.assertIn("AT [ops] <bob> really, it is (edited)", lines)
+        self.assertIn("AT [ops] <bob (edited)> really, it is", lines)
         self.assertEqual([1, 2], [entry.seq for entry in self.conversation(self.alice, "ops").timeline])
 
     def start_sending(self, client: ChatClient, text: str) -> None:

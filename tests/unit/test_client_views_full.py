@@ -109,7 +109,7 @@ class ScreenTests(FullCase):
             self.client.said["general"][0] = said(1, "uno", edited=True, reactions=(("👍", ("alice",)),))
             self.client.said["general"][1] = replace(two, deleted=True, text="")
             self.view.show(Changed("general", "bob", "edited", "uno", "one", "bob", seq=1))
-            await self.shows("22:13  <bob> uno (edited) [👍 alice]", '22:13  <bob to alice "hi"> (deleted)')
+            await self.shows("22:13  <bob (edited) [👍 alice]> uno", '22:13  <bob to alice "hi" (deleted)>')
             self.view.show(Changed("general", "bob", "edited", "x", "", "bob"))
             await self.until(lambda: self.middle[-1] == "22:13  * bob changed an earlier message: x")
 
@@ -499,7 +499,7 @@ class ViewportTests(SynchronousTestCase):
         before = self.view.wrapped
         talk[2] = said(3, "other", edited=True)
         self.view.load(talk)
-        self.assertIn("22:13  <bob> other (edited)", self.rows())
+        self.assertIn("22:13  <bob (edited)> other", self.rows())
         self.assertEqual(1, self.view.wrapped - before)
 
     def test_up_and_down(self) -> None:
