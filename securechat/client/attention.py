@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LEVELS: Final = ("all", "mentions", "none")  # which messages of a conversation draw attention; "mentions" if not set
 IN_MEMORY: Final = 1000  # messages of a conversation; when twice as many are there, the older ones are let go
+ACTIVE_IN_MEMORY: Final = 10_000  # the same of the active one, through which its user may be scrolling
 
 
 class Attention:
@@ -70,8 +71,10 @@ class Attention:
         kept, entry = taken.kept, taken.entry
         sender = kept.sender
         self._core.company.spoke(conversation, sender)
-        if len(conversation.timeline) > 2 * IN_MEMORY and conversation.title != self._core.conversations.active:
-            conversation.timeline.keep_newest(IN_MEMORY)
+        active = conversation.title == self._core.conversations.active
+        most = ACTIVE_IN_MEMORY if active else IN_MEMORY
+        if len(conversation.timeline) > 2 * most:
+            conversation.timeline.keep_newest(most)
         new = taken.change is None and entry is not None and not kept.hidden and sender != self._core.user
         counts = new and sender not in self.ignored and kept.seq > conversation.read_to
         called = counts and entry is not None and self._calls(conversation, entry)

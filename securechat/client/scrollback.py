@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SCREEN: Final = 100  # messages that are in memory when a conversation is opened, if there are so many
 MEND_REST: Final = 4  # times as long as a look at all of a conversation took, the disk has rest from the next one
+UNREAD: Final = 2000  # unread messages that are brought when a conversation is opened
 STRETCH: Final = 200  # messages brought at a time
 
 
@@ -36,12 +37,13 @@ class Scrollback:
         self._mending = False
 
     async def fill(self, conversation: Conversation) -> None:
-        """Sees to it that the newest screenful, and all that is unread, is in memory, as far as it is on this machine.
+        """Sees to it that the newest screenful, and what is unread, is in memory, as far as it is on this machine.
 
-        Nothing is asked of the server: opening a conversation must not wait for it.
+        Of very much that is unread, the newest `UNREAD`: scrolling brings the rest. Nothing is asked of the server:
+        opening a conversation must not wait for it.
         """
-        timeline = conversation.timeline
-        while len(timeline) < SCREEN or (conversation.unread and timeline.first > conversation.read_to + 1):
+        timeline, wanted = conversation.timeline, UNREAD if conversation.unread else SCREEN
+        while len(timeline) < SCREEN or (timeline.first > conversation.read_to + 1 and len(timeline) < wanted):
             if not await self._from_disk(conversation):
                 return
 
@@ -54,13 +56,6 @@ class Scrollback:
             return await self._from_disk(conversation) or await self._from_server(conversation)
         finally:
             self._bringing.discard(conversation.id)
-
-    async def reach(self, conversation: Conversation, seq: int) -> bool:
-        """Brings older messages until number `seq` is among them; whether it is."""
-        while conversation.timeline.first > seq or not conversation.timeline.first:
-            if not await self.older(conversation):
-                break
-        return conversation.timeline.has(seq)
 
     def mend(self, conversation: Conversation, change: Kept) -> None:
         """A change of a message that is not in memory has come: where that one is on disk, it is changed there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from securechat.client import attention
+from securechat.client import attention, scrollback
 from securechat.client import panes as module
 from securechat.client.conversations import Conversation
 from securechat.client.panes import Panes
@@ -287,12 +287,30 @@ class ScrollbackTests(PanesCase):
         self.assertEqual(["hello"], self.texts(bob))
         self.assertEqual(1, bob.wire.commands.count("history"))
 
-    def test_reach(self) -> None:
-        """Older messages are brought until one is among them, or there are none."""
-        self.fill(self.COUNT)
-        for seq, there in ((300, True), (self.COUNT + 5, False), (1, True)):
-            done = self.start(self.alice.core.scrollback.reach(self.general, seq))
-            self.assertEqual(there, self.successResultOf(done))
+    def test_active_let_go(self) -> None:
+        """The active one keeps more, and not without end."""
+        self.patch(attention, "ACTIVE_IN_MEMORY", 3)
+        bob = self.registered("bob", "general")
+        for number in range(1, 9):
+            self.alice.type(f"{number}")
+            self.assertLessEqual(len(self.texts(bob)), 6)
+        self.assertEqual("8", self.texts(bob)[-1])
+
+    def test_very_much_unread(self) -> None:
+        """Of very much that is unread the newest are brought when the room is opened; scrolling brings the others."""
+        self.patch(scrollback, "UNREAD", 10)
+        self.patch(scrollback, "SCREEN", 2)
+        self.patch(scrollback, "STRETCH", 4)
+        bob = self.registered("bob", "general", "attic")
+        bob.view.sees = {"attic"}
+        for number in range(1, 31):
+            self.alice.type(f"{number}")
+        self.pass_time(1)
+        bob = self.again(bob)
+        bob.type("/switch general")
+        self.assertEqual([f"{number}" for number in range(19, 31)], self.texts(bob))
+        self.older(bob)
+        self.assertEqual("15", self.texts(bob)[0])
 
     def test_let_go(self) -> None:
         """A room that nobody looks at keeps its newest messages in memory; the others come back from disk."""
