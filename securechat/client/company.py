@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from securechat.client.conversations import Conversation
 from securechat.client.protocol import LinkLost
 from securechat.errors import Refused
 from securechat.wire import messages as m
+from securechat.wire.limits import TYPING_SECONDS, TYPING_SHOWN
 
 if TYPE_CHECKING:
     from securechat.client.core import ChatCore
-
-TELL_SECONDS: Final = 3.0  # between two words about one's own typing in a conversation
-FORGET_SECONDS: Final = 6.0  # after the last word, somebody has stopped: nobody says so
 
 
 class Company:
@@ -49,8 +47,8 @@ class Company:
     def typing(self, conversation: Conversation) -> None:
         """Its user is typing there: told to others, if wanted, and not with every key."""
         now = self._core.reactor.seconds()
-        since = now - self._told.get(conversation.id, -TELL_SECONDS)
-        if not self.wants_typing or since < TELL_SECONDS:
+        since = now - self._told.get(conversation.id, -TYPING_SECONDS)
+        if not self.wants_typing or since < TYPING_SECONDS:
             return
         if self._core.post.can_send():
             self._told[conversation.id] = now
@@ -71,14 +69,14 @@ class Company:
         self._core.status_changed()
         if not self._looking:
             self._looking = True
-            self._core.reactor.callLater(FORGET_SECONDS, self._look_again)
+            self._core.reactor.callLater(TYPING_SHOWN, self._look_again)
 
     def _look_again(self) -> None:
         """Who has stopped is seen at the end of their time: one timer, however many are heard, and how often."""
         self._looking = False
         self._core.status_changed()
         last = max((at for heard in self._heard.values() for at in heard.values()), default=0.0)
-        if (left := last + FORGET_SECONDS - self._core.reactor.seconds()) > 0:
+        if (left := last + TYPING_SHOWN - self._core.reactor.seconds()) > 0:
             self._looking = True
             self._core.reactor.callLater(left, self._look_again)
 
@@ -112,5 +110,5 @@ class Company:
         conversation = self._core.conversations.titled(where)
         if conversation is None:
             return ()
-        since = self._core.reactor.seconds() - FORGET_SECONDS
+        since = self._core.reactor.seconds() - TYPING_SHOWN
         return tuple(sorted(u for u, at in self._heard.get(conversation.id, {}).items() if at > since))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from typing import Final
 from urllib.parse import quote
 
@@ -14,7 +15,6 @@ _HOST: Final = re.compile(r"[a-z0-9._\-\[\]:]+")
 _MAX_LABEL: Final = 63  # characters between two dots of a host, by RFC 1035
 _MAX_HOST: Final = 253  # characters of all of it
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"  # of a link's characters, besides letters and digits, that stay as they are
-_ID: Final = re.compile(r"[A-Za-z0-9]{1,32}")
 
 
 def find_links(text: str) -> list[str]:
@@ -89,19 +89,16 @@ def disguised(url: str) -> bool:
     return "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
 
 
-def osc8(url: str, id: str, part: str = "") -> str:
-    """A link as text that a terminal makes clickable.
+def osc8(url: str) -> tuple[str, str]:
+    """What stands before and behind a link, shown as itself, so that a terminal makes it clickable as one.
 
-    What is shown is always the link itself: a text of its own could name another place than it leads to.
-
-    Args:
-        url: http or https, without spaces and control characters.
-        id: letters and digits, at most 32, the same for every part of a link that was wrapped: they are one then.
-        part: what of it is shown here; all of it if not given.
+    Never around another text than the link itself: that could name another place than it leads to. The terminal is told
+    which parts are one link, where it wraps.
 
     Raises:
-        ValueError: `url` is no such link, `part` no part of it, or `id` no such id.
+        ValueError: `url` is no http or https link without blanks and control characters.
     """
-    if not re.fullmatch(r"https?://[^\s\x00-\x1f\x7f-\x9f]+", url) or part not in url or not _ID.fullmatch(id):
-        raise ValueError(f"{url!r} cannot be marked as a link that shows {part!r}")
-    return f"\x1b]8;id={id};{quote(url, safe=_SAFE)}\x1b\\{part or url}\x1b]8;;\x1b\\"
+    if not re.fullmatch(r"https?://[^\s\x00-\x1f\x7f-\x9f]+", url):
+        raise ValueError(f"{url!r} cannot be marked as a link")
+    id = f"{zlib.crc32(url.encode('utf-8')):08x}"
+    return f"\x1b]8;id={id};{quote(url, safe=_SAFE)}\x1b\\", "\x1b]8;;\x1b\\"

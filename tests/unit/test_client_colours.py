@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prompt_toolkit.styles import parse_color
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client.views.colours import (
-    CUBE,
-    LEAST_CONTRAST,
-    SIXTEEN,
-    TRUE,
-    colour_of,
-    colour_wanted,
-    contrast,
-    depth_of,
-)
+from securechat.client.views.colours import CUBE, SIXTEEN, TRUE, colour_wanted, depth_of, palette
+from securechat.client.views.styles import styled
+
+LEAST_CONTRAST: Final = 3.0  # to black and to white, by WCAG 2.2: what it asks of large text; both cannot be over 4.6
+
+
+def contrast(one: str, other: str) -> float:
+    """How well one colour is read on another, 1 to 21, by WCAG 2.2.
+
+    Args:
+        one, other: ``#rrggbb``.
+    """
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def colour_of(name: str, depth: int) -> str:
+    """The colour in which a name is drawn; "" where there are none."""
+    colours = palette(depth)
+    number = int(styled("sender", f"<{name}> ").removeprefix("class:name"))
+    return colours[number % len(colours)] if colours else ""
 
 
 class PaletteTests(SynchronousTestCase):
@@ -34,8 +53,8 @@ class PaletteTests(SynchronousTestCase):
 
     def test_distinct(self) -> None:
         """No palette has a colour twice."""
-        for palette in (tuple(SIXTEEN.values()), CUBE, TRUE):
-            self.assertEqual(len(palette), len(set(palette)))
+        for colours in (tuple(SIXTEEN.values()), CUBE, TRUE):
+            self.assertEqual(len(colours), len(set(colours)))
 
     def test_256_colours_are_exact(self) -> None:
         """A colour of the cube is shown as itself where there are 256."""
@@ -51,7 +70,7 @@ class PaletteTests(SynchronousTestCase):
 
 
 class ColourOfTests(SynchronousTestCase):
-    """Tests for `colour_of`."""
+    """Tests for the colour of a name."""
 
     def test_stable(self) -> None:
         """A name has the same colour today and tomorrow, on every machine."""

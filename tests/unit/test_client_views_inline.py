@@ -137,6 +137,31 @@ class ScreenTests(PromptCase):
 
         self.drive(steps)
 
+    def test_links(self) -> None:
+        """A link is marked for the terminal, with nothing but itself in the mark; what would show as another is not."""
+
+        async def steps() -> None:
+            self.view.show(Message("general", "bob", "see https://a.example/x, https://b\u00fccher.example"))
+            await self.until(lambda: "bob" in self.screen.rows[0])
+            self.assertEqual(
+                ["[general] <bob> see https://a.example/x,", "  https://b\u00fccher.example"], self.screen.rows[:2]
+            )
+            self.assertEqual(1, self.screen.raw.count("\x1b]8;id="))
+            self.assertIn(";https://a.example/x\x1b\\https://a.example/x", self.screen.raw.replace("\x1b[0m", ""))
+            self.assertEqual(1, self.screen.raw.count("\x1b]8;;\x1b\\"))
+
+        self.drive(steps)
+
+    def test_no_links_on_the_console(self) -> None:
+        """The console of Linux is given none of that."""
+
+        async def steps() -> None:
+            self.view.show(Message("general", "bob", "https://a.example/x"))
+            await self.until(lambda: "bob" in self.screen.rows[0])
+            self.assertNotIn("\x1b]", self.screen.raw)
+
+        self.drive(steps, environ={"TERM": "linux"})
+
     def test_markup(self) -> None:
         """Nothing in a text is markup."""
 

@@ -1,4 +1,4 @@
-"""Colours of names, readable on black and on white, and whether there are to be any. Pure.
+"""Colours of names, readable on black and on white (3 to 1 by WCAG 2.2), and whether there are to be any. Pure.
 
 A colour is never the only carrier of anything: without it every line says the same.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-from zlib import crc32
 
 CHOICES: Final = ("auto", "always", "never")  # what `--color` may say
-LEAST_CONTRAST: Final = 3.0  # to black and to white, by WCAG 2.2: what it asks of large text; both cannot be over 4.6
 
 # As a terminal has them that nobody painted anew (xterm): of 16 colours only these are readable on both.
 SIXTEEN: Final[Mapping[str, str]] = {
@@ -38,17 +36,6 @@ TRUE: Final = (
 _PALETTES: Final[Mapping[int, tuple[str, ...]]] = {4: tuple(SIXTEEN), 8: CUBE, 24: TRUE}
 
 
-def colour_of(name: str, depth: int) -> str:
-    """The colour of a name, always the same one, as prompt_toolkit writes it; "" where there are none.
-
-    Args:
-        name: in its canonical form.
-        depth: bits a colour has: 24, 8, 4, or less for none at all.
-    """
-    palette = _PALETTES.get(depth)
-    return "" if palette is None else palette[crc32(name.encode("utf-8", "replace")) % len(palette)]
-
-
 def palette(depth: int) -> tuple[str, ...]:
     """The colours of names, for so many bits; () where there are none."""
     return _PALETTES.get(depth, ())
@@ -73,19 +60,3 @@ def depth_of(environ: Mapping[str, str]) -> int:
         return 24
     term = environ.get("TERM", "")
     return 24 if term.endswith("-direct") else 8 if "256color" in term else 4
-
-
-def contrast(one: str, other: str) -> float:
-    """How well one colour is read on another, 1 to 21, by WCAG 2.2.
-
-    Args:
-        one, other: ``#rrggbb``.
-    """
-    darker, lighter = sorted((_luminance(one), _luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

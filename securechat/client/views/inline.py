@@ -88,7 +88,7 @@ class InlineView(Terminal):
         """Messages with their times, behind a line that says so, and a line where the day changes."""
         if not unread:
             return
-        self._put(unread_row(len(unread)).pieces)
+        self._put(unread_row(len(unread)))
         if len(unread) > UNREAD:
             self._put(Notice(f"Here are the last {UNREAD} of them; /history has all.", _where(unread[0])))
         today = day_of(self._clock() * 1000, self._tz)

@@ -1,22 +1,16 @@
-"""Items as the rows of a conversation: dates, times, what is new, and comings and goings folded. Pure.
-
-Both views of a terminal use it. Nothing here knows how wide that is.
-"""
+"""Lines between messages: days, what is new, and comings and goings in one. Pure; both views of a terminal use it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import date
 from typing import Final
 
-from securechat.client.display import Pieces, clean, rows
-from securechat.client.view import Item, Membership, Message, Notice
+from securechat.client.display import Pieces, clean
+from securechat.client.view import Item, Membership, Notice
 
 FOLDED: Final = 4  # comings and goings in a row from which on one line says them
 NAMED: Final = 6  # people whom such a line names
-_UNKNOWN: Final = "??:??"
-_NO_TIME: Final = "     "
 _DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -24,88 +18,14 @@ _MONTHS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a conversation, not wrapped.
-
-    Attributes:
-        pieces: kinds and cleaned texts, as `display.pieces` has them; besides: "date" and "unread".
-        seq: the number of the message it belongs to; 0: none.
-        continued: it goes on with the item of the row before it.
-    """
-
-    pieces: Pieces
-    seq: int = 0
-    continued: bool = False
-
-
-def laid_out(
-    items: Sequence[Item], *, where: str = "", marker: int = 0, times: bool = True, tz: tzinfo | None = None
-) -> list[Row]:
-    """A conversation as rows: a line for each new day, one before what is new, a column with the time.
-
-    Args:
-        items: oldest first.
-        where: the conversation that is shown: what is in it does not name it again.
-        marker: the number of the last message seen before the conversation was opened; 0: nothing there is new.
-        times: whether there is a column HH:MM.
-        tz: for tests; the machine's own time zone otherwise.
-    """
-    found: list[Row] = []
-    today: date | None = None
-    left = _new(items, marker)
-    for item in folded(items):
-        at = _moment(item, tz)
-        if at is not None and at.date() != today:
-            today = at.date()
-            found.append(date_row(today))
-        seq = getattr(item, "seq", 0)
-        if left and seq > marker:
-            found.append(unread_row(left))
-            left = 0
-        found += _rows(item, where, _column(item, at) if times else "", seq, tz)
-    return found
-
-
-def _new(items: Iterable[Item], marker: int) -> int:
-    """How many messages of others are behind the marker."""
-    return sum(isinstance(item, Message) and item.seq > marker and not item.own for item in items) if marker else 0
-
-
-def _rows(item: Item, where: str, column: str, seq: int, tz: tzinfo | None) -> Iterator[Row]:
-    here = ("where", f"[{clean(where, name=True)}] ")
-    for place, row in enumerate(rows(item, tz=tz)):
-        shown = [piece for piece in row if piece[0] != "time" or not column]
-        if where and not place and here in shown:
-            shown.remove(here)
-        if column:
-            shown.insert(0, ("time", f"{_NO_TIME if place else column} "))
-        yield Row(shown, seq, continued=place > 0)
-
-
-def _moment(item: Item, tz: tzinfo | None) -> datetime | None:
-    """When a message was stored; None where nobody says so, or no calendar has it."""
-    ms = (item.ts or item.at or 0) if isinstance(item, Message) else 0
-    try:
-        return datetime.fromtimestamp(ms / 1000, tz) if ms else None
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
-def _column(item: Item, at: datetime | None) -> str:
-    if at is not None:
-        return f"{at:%H:%M}"
-    return _UNKNOWN if isinstance(item, Message) and (item.ts or item.at) else _NO_TIME
-
-
-def date_row(day: date) -> Row:
+def date_row(day: date) -> Pieces:
     """The line before the first message of a day. Its words are the same in every locale, as all others are."""
-    return Row([("date", f"--- {_DAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year:04} ---")])
+    return [("date", f"--- {_DAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year:04} ---")]
 
 
-def unread_row(count: int) -> Row:
+def unread_row(count: int) -> Pieces:
     """The line before what its user has not seen: so many messages of others."""
-    return Row([("unread", f"--- {count} new ---")])
+    return [("unread", f"--- {count} new ---")]
 
 
 def folded(items: Iterable[Item]) -> Iterator[Item]:

@@ -12,6 +12,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from securechat.client.display import Pieces
+from securechat.client.links import find_links, osc8
 from securechat.client.views.colours import colour_wanted, depth_of, palette
 
 _CLASSES: Final = {
@@ -60,9 +61,30 @@ def painted(row: Pieces) -> StyleAndTextTuples:
     return [(styled(kind, text), text) for kind, text in row]
 
 
-def fragments(rows: Iterable[Pieces]) -> StyleAndTextTuples:
-    """Rows as it prints them, a line break behind each."""
+def fragments(rows: Iterable[Pieces], *, links: bool = False) -> StyleAndTextTuples:
+    """Rows as it prints them, a line break behind each.
+
+    Args:
+        links: whether the terminal is told which words are links.
+    """
     shown: StyleAndTextTuples = []
     for row in rows:
-        shown += [*painted(row), ("", "\n")]
+        for piece in painted(row):
+            shown += _clickable(piece[0], piece[1]) if links else [piece]
+        shown.append(("", "\n"))
     return shown
+
+
+def _clickable(style: str, text: str) -> StyleAndTextTuples:
+    """A piece with its links marked. One that is not shown as it leads (its host is in another alphabet) is none."""
+    shown: StyleAndTextTuples = []
+    for url in find_links(text):
+        before, found, rest = text.partition(url)
+        if found and url.startswith("http"):
+            opened, closed = osc8(url)
+            shown += [(style, before), (_ESCAPE, opened), (style, url), (_ESCAPE, closed)]
+            text = rest
+    return [*shown, (style, text)]
+
+
+_ESCAPE: Final = "[ZeroWidthEscape]"  # the toolkit's word for what takes no room

@@ -292,7 +292,8 @@ class Terminal(Acts):
 
     def _print_rows(self, shown: Iterable[Pieces]) -> None:
         """Prints rows. Raises OSError where the terminal is gone."""
-        painted = FormattedText(fragments(shown))
+        # The console of Linux obeys part of what marks a link as if it were about colours.
+        painted = FormattedText(fragments(shown, links=not self._environ.get("TERM", "").startswith("linux")))
         print_formatted_text(self._output, painted, self._style, color_depth=self._app.color_depth)
 
     # The line being typed.

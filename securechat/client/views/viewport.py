@@ -250,7 +250,7 @@ class Viewport:
             if len(self._cache) >= CACHED:
                 self._cache.clear()
             lead = [day_row(day)] if day else []
-            lead += [unread_row(new).pieces] if new else []
+            lead += [unread_row(new)] if new else []
             block = self._cache[key] = [*lead, *self._told(found, width)]
         return block
 
@@ -347,4 +347,4 @@ def day_of(at: float, tz: tzinfo | None) -> date | None:
 
 def day_row(day: date) -> Pieces:
     """The line before the first message of a day."""
-    return date_row(day).pieces
+    return date_row(day)
