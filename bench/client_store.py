@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,10 +22,10 @@ from twisted.internet.defer import Deferred, succeed
 
 from bench.crypto import row
 from securechat.client.archive import Archive
+from securechat.client.kept import Kept
 from securechat.client.pages import MESSAGES
 from securechat.client.search import parse_query
 from securechat.client.store import LocalStore
-from securechat.client.timeline import Kept
 from securechat.crypto.keystore import RecordSealer
 from tests.doubles import InlinePool, InlineReactor
 
@@ -139,8 +140,8 @@ class Bench:
         found = {"scroll_ms": scroll, "load_ms": load, "memory_mb": memory}
         for name, typed in QUERIES.items():
             query = parse_query(typed, now=NOW)
-            search = lambda query=query: done(archive.search(query, titles=titles, me="user1", limit=50))  # noqa: E731
-            found[name] = median([_timed(search) for _ in range(ROUNDS)])
+            search = partial(archive.search, query, titles=titles, me="user1", limit=50)
+            found[name] = median([_timed(partial(_searched, search)) for _ in range(ROUNDS)])
         store.close()
         found["search_ms"] = max(found[name] for name in QUERIES)
         return found
@@ -150,6 +151,10 @@ async def _write(store: LocalStore, archive: Archive) -> int:
     async with archive.unsaved() as batch:
         await store.write(batch.puts, batch.deletes)
         return len(batch.puts)
+
+
+def _searched(search: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    done(search())
 
 
 def _timed(work: Callable[[], object]) -> float:

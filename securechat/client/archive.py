@@ -26,10 +26,10 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import DeferredLock
 
+from securechat.client.kept import Kept
 from securechat.client.pages import MESSAGES, Batch, Card, Key, Page, add, evict, key_named, key_of, laid_over, name_of
 from securechat.client.search import BadQuery, Leaf, Line, Place, Query, leaf_of, scan
 from securechat.client.store import ALL_PAGES, PAGE, LocalStore, sealed_length
-from securechat.client.timeline import Kept
 
 CAP: Final = 64 * 2**20  # bytes of pages, sealed: some 300,000 messages of 100 letters
 CACHED: Final = 128  # pages whose messages stay in memory; 5 MB with short ones

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Entry, Taken, target_of, to_keep
 from securechat.client.telling import calls
-from securechat.client.timeline import Entry, Taken, target_of, to_keep
 from securechat.client.view import Alert, RoomState
 from securechat.wire.names import fold_user
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Taken
 from securechat.client.people import People
-from securechat.client.timeline import Taken
 from securechat.client.view import Item
 from securechat.crypto.envelope import Examined, Header, audience, audience_digest, parse_audience
 from securechat.crypto.identity import private_conversation

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET, Struct, ValidationError, convert, to_builtins
 
 from securechat import __version__
+from securechat.client.kept import Taken
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.client.telling import history
-from securechat.client.timeline import Taken
 from securechat.client.view import Notice
 from securechat.crypto.envelope import Examined
 from securechat.crypto.findings import Finding

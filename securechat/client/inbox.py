@@ -17,10 +17,10 @@ from twisted.logger import Logger
 
 from securechat.client.conversations import Conversation
 from securechat.client.display import not_shown
+from securechat.client.kept import Entry, Kept, Taken
 from securechat.client.people import People
 from securechat.client.protocol import LinkLost
 from securechat.client.telling import fold, history, kept_of, told
-from securechat.client.timeline import Entry, Kept, Taken
 from securechat.client.view import Item, Unshown
 from securechat.crypto.envelope import Delivered, Examined, bind_of, examine
 from securechat.crypto.identity import Device

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from securechat.client.kept import Kept
 from securechat.client.store import Put
-from securechat.client.timeline import Kept
 
 MESSAGES: Final = 64  # in a page: small enough to be written anew for each message, large enough to be scanned at once
 _KEPT_BY_EVICTION: Final = 0.9  # of the cap: what goes at once is the work of days

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Entry
 from securechat.client.telling import fold, item_of
-from securechat.client.timeline import Entry, Timeline
+from securechat.client.timeline import Timeline
 from securechat.client.view import Item, Message, Unshown
 from securechat.crypto.trust import TrustState
 from securechat.errors import Exit

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Kept
 from securechat.client.protocol import LinkLost
 from securechat.client.store import CannotKeep
-from securechat.client.timeline import Kept
 from securechat.errors import Refused
 from securechat.wire import messages as m
 

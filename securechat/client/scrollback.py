@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.task import deferLater
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Kept, target_of, to_keep
 from securechat.client.protocol import LinkLost
-from securechat.client.timeline import Kept, Timeline, target_of, to_keep
+from securechat.client.timeline import Timeline
 from securechat.errors import Refused
 from securechat.wire import limits
 from securechat.wire import messages as m

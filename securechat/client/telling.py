@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.display import clean, not_shown
-from securechat.client.timeline import DELETED, Entry, Kept, Taken, Timeline
+from securechat.client.kept import DELETED, Entry, Kept, Taken
+from securechat.client.timeline import Timeline
 from securechat.client.view import Changed, Item, Message, Quote, Unshown
 from securechat.crypto.body import Action, Body, Code, Delete, Edit, React, Said, Text, from_text
 from securechat.crypto.envelope import Examined

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from securechat.client.archive import CACHED, Archive, Found
+from securechat.client.kept import DELETED
 from securechat.client.pages import MESSAGES, Card, Kept, evict, key_named, name_of
 from securechat.client.search import BadQuery, parse_query
 from securechat.client.store import CannotKeep, LocalStore
-from securechat.client.timeline import DELETED
 from securechat.crypto.keystore import RecordSealer
 from tests.doubles import InlinePool, InlineReactor, InlineThreads
 

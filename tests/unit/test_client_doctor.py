@@ -173,7 +173,7 @@ class TroubleTests(EvilCase):
         """What its author took back is not counted."""
         self.bob.type("oops")
         conversation = self.conversation(self.alice, "ops")
-        from securechat.client.timeline import as_shown
+        from securechat.client.kept import as_shown
         from securechat.crypto.body import Delete, to_text
 
         entry = conversation.timeline[0]

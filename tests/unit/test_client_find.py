@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from securechat.client.commands import COMMANDS
 from securechat.client.display import stamp
+from securechat.client.kept import Kept
 from securechat.client.panes import Panes
 from securechat.client.store import CannotKeep, LocalStore
-from securechat.client.timeline import Kept
 from securechat.client.view import Message
 from securechat.crypto.trust import TrustState
 from securechat.errors import Exit

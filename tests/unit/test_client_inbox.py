@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from securechat.client.conversations import Conversation
 from securechat.client.display import render
 from securechat.client.inbox import BATCH, STEP, Inbox, OwnMessage
+from securechat.client.kept import Taken
 from securechat.client.protocol import LinkLost
 from securechat.client.telling import fold
-from securechat.client.timeline import Taken
 from securechat.client.view import Answer, Item, Message, Unshown
 from securechat.crypto.envelope import Examined, message_id, parse_header
 from securechat.crypto.findings import Finding

@@ -8,10 +8,10 @@ from typing import Any, Final
 from securechat.client import attention, scrollback
 from securechat.client import panes as module
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Kept
 from securechat.client.panes import Panes
 from securechat.client.scrollback import SCREEN, STRETCH
 from securechat.client.telling import fold, item_of
-from securechat.client.timeline import Kept
 from securechat.client.view import Item, Message
 from securechat.crypto.body import Body, Delete, Edit, React, Text, to_text
 from securechat.errors import INTERNAL, Exit

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from twisted.internet.task import deferLater
 
 from securechat.client.conversations import Conversation
+from securechat.client.kept import Kept
 from securechat.client.panes import Panes
-from securechat.client.timeline import Kept
 from securechat.client.view import Message, Quote, Unshown
 from securechat.crypto.body import Body, Delete, Edit, React, to_text
 from securechat.errors import Exit

@@ -7,18 +7,8 @@ from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from securechat.client.timeline import (
-    DELETED,
-    MAX_CHANGES,
-    MAX_LOOSE,
-    Entry,
-    Kept,
-    Taken,
-    Timeline,
-    as_shown,
-    target_of,
-    to_keep,
-)
+from securechat.client.kept import DELETED, Entry, Kept, Taken, as_shown, target_of, to_keep
+from securechat.client.timeline import MAX_CHANGES, MAX_LOOSE, Timeline
 from securechat.crypto.body import Action, Body, Code, Delete, Edit, React, Text, to_text
 
 SEED: Final = 20261124

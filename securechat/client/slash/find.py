@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from securechat.client.display import INDENT, render, stamp
+from securechat.client.kept import Entry, Kept
 from securechat.client.search import parse_query
 from securechat.client.slash.common import Mistyped, account_of, agreed, room_name, user_name, whole
 from securechat.client.telling import beginning, fold, item_of
-from securechat.client.timeline import Entry, Kept, Timeline
+from securechat.client.timeline import Timeline
 from securechat.client.transfer import CannotTransfer
 from securechat.private_files import write_private
 

@@ -20,7 +20,7 @@ from securechat.wire import limits
 if TYPE_CHECKING:
     from securechat.client.conversations import Conversation
     from securechat.client.core import ChatCore
-    from securechat.client.timeline import Entry
+    from securechat.client.kept import Entry
 
 
 async def do_send(core: ChatCore, text: str) -> Exit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, Final
@@ -26,7 +27,7 @@ from securechat.client.views.switcher import Switcher
 _BACK: Final = frozenset({"<", "left", "up", "c-p", "pageup", "home", "s-tab"})
 
 
-class Acts:
+class Acts(ABC):
     """One method for each act of the table; `Terminal` has what they act on."""
 
     view: ClassVar[str] = ""  # its name in the table
@@ -44,22 +45,26 @@ class Acts:
 
     # What `Terminal` gives.
 
+    @abstractmethod
     def show(self, item: Item) -> None:
         """Shows an item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _submit(self, text: str) -> bool:
-        raise NotImplementedError
+        """Gives a line its turn."""
 
+    @abstractmethod
     def _leave(self) -> None:
-        raise NotImplementedError
+        """The person wants to go."""
 
+    @abstractmethod
     def _hang_up(self) -> None:
-        raise NotImplementedError
+        """The person goes at once."""
 
     @property
+    @abstractmethod
     def _going(self) -> bool:
-        raise NotImplementedError
+        """Whether the person is going."""
 
     def bindings(self) -> KeyBindings:
         """The rows of the table that this view has.

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Any, ClassVar, Final
@@ -21,8 +22,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText, StyleAndTextTuples
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.layout import Layout
-from prompt_toolkit.output import Output, create_output
-from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.renderer import print_formatted_text
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -31,6 +31,7 @@ from securechat.client.commands import Typed, has_secret, parse, safe_for_histor
 from securechat.client.display import Pieces, clean, rows
 from securechat.client.view import Alert, Answer, Desktop, Failure, Item, Status
 from securechat.client.views.acts import Acts
+from securechat.client.views.canvas import quiet_output
 from securechat.client.views.console import Console
 from securechat.client.views.entry import MAX_LINE, Entry
 from securechat.client.views.questions import Question, Questions
@@ -86,7 +87,7 @@ class Terminal(Acts):
         self._tz = tz
         self._console = console or Console(reactor)
         self._input = input or create_input(sys.__stdin__)
-        self._output = output or _quiet_output()
+        self._output = output or quiet_output()
         self._status = Status()
         self._room = ""
         self._last = ""  # the one before it
@@ -109,13 +110,16 @@ class Terminal(Acts):
         self._stopped: Deferred[None] = Deferred()
         self._entry = Entry(self._message, self._asks_secret, self._complete, menu_below=not self.full_screen)
         self._entry.buffer.on_text_changed += self._typed
-        bits, depth_here = depth(color, environ)
+        bits, color_depth = depth(color, environ)
         self._style = style(bits)
-        self._app: Application[None] = Application(
+        self._app = self._application(color_depth)
+
+    def _application(self, color_depth: ColorDepth) -> Application[None]:
+        return Application(
             layout=self._layout(),
             style=self._style,
             include_default_pygments_style=False,
-            color_depth=depth_here,
+            color_depth=color_depth,
             clipboard=InMemoryClipboard(),
             key_bindings=self.bindings(),
             full_screen=self.full_screen,
@@ -127,13 +131,13 @@ class Terminal(Acts):
 
     # What each of the two does in its own way.
 
+    @abstractmethod
     def _layout(self) -> Layout:
         """The screen, with the line being typed in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, item: Item) -> None:
         """Shows an item, after all shown before it."""
-        raise NotImplementedError
 
     def _update(self) -> None:
         """The status is another."""
@@ -393,15 +397,3 @@ class Terminal(Acts):
         draft, self._draft = self._draft, None
         self._entry.buffer.reset(draft)
         self._app.invalidate()
-
-
-def _quiet_output() -> Output:
-    """The terminal itself, under twistd too.
-
-    It is never asked where its cursor is: on a slow line the answer would come between the keys, and after the end
-    into the shell.
-    """
-    output = create_output(sys.__stdout__)
-    if isinstance(output, Vt100_Output):
-        output.enable_cpr = False
-    return output
