@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from securechat.client.conversations import Conversation
 from securechat.client.kept import Entry, Taken, target_of, to_keep
 from securechat.client.telling import calls
-from securechat.client.view import Alert, RoomState
+from securechat.client.view import Alert, Changed, Item, Message, RoomState
 from securechat.wire.names import fold_user
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Attention:
     def _redraw(self) -> None:
         if self._core.conversations.active:
             self._core.view.opened(self._core.conversations.active)
+
+    def hears(self, item: Item) -> bool:
+        """Whether an item is to be shown: not what somebody says or does whom its user ignores."""
+        who = item.sender if isinstance(item, Message) else item.who if isinstance(item, Changed) else ""
+        return who not in self.ignored
 
     def took(self, conversation: Conversation, taken: Taken) -> bool:
         """A message has just come: kept, counted, perhaps said aloud. Whether it is to be shown."""

@@ -22,6 +22,7 @@ from securechat.client.view import (
 )
 
 NEWLINE: Final = " ⏎ "  # stands for a line break where an item must stay one line
+_SPOKEN_BREAK: Final = " (new line) "
 INDENT: Final = "  "  # every line of an item but its first starts with it: no remote text starts a line
 MAX_ROWS: Final = 100  # of one item on a terminal: 16 KiB of line breaks must not empty the screen
 MAX_REACTIONS: Final = 10  # different ones that are shown beside a message
@@ -140,6 +141,30 @@ def pieces(item: Item, *, tz: tzinfo | None = None, numbers: bool = False) -> tu
         case Failure(text):
             head = [("error", "! ")]
     return head, clean(text).split("\n")
+
+
+def spoken(item: Item) -> list[str]:
+    """An item as lines to be read aloud: who, then where, then what; no times and no signs, line breaks in words."""
+    head, body = pieces(item)
+    if isinstance(item, Answer):
+        return body
+    text = _SPOKEN_BREAK.join(body)
+    if isinstance(item, Message):
+        return [f"{_speaker(item)}{' ' if item.kind == 'me' else ': '}{text}"]
+    if isinstance(item, Failure):
+        return [f"Error: {text}"]
+    said = "".join(part for kind, part in head if kind != "where").removeprefix("* ") + text
+    where = "".join(part for kind, part in head if kind == "where").strip("[] ")
+    return [f"{said} (in {where})" if where else said]
+
+
+def _speaker(item: Message) -> str:
+    """Who says something, where, and what is to be said of it."""
+    where, private = clean(item.where.removeprefix("@"), name=True), item.where.startswith("@")
+    place = f" in {where}" if not private else f" privately to {where}" if item.own else " privately"
+    beside = f"{'' if item.quote is None else _quoted(item.quote)}{_fate(item)}".replace("[", "(").replace("]", ")")
+    mark = f" ({clean(item.mark, name=True)})" if item.mark else ""
+    return f"{clean(item.sender, name=True)}{place}{beside}{mark}"
 
 
 def _message(item: Message, tz: tzinfo | None, *, numbers: bool) -> tuple[Pieces, list[str]]:

@@ -19,10 +19,12 @@ from securechat.client.display import (
     pieces,
     render,
     rows,
+    spoken,
     stamp,
 )
 from securechat.client.view import (
     Answer,
+    Changed,
     Failure,
     Item,
     Membership,
@@ -211,6 +213,26 @@ class RenderTests(SynchronousTestCase):
         self.assertIn("user5 and 994 more]", line)
         self.assertTrue(line.endswith(" [and 991 more]> hi"), line)
         self.assertLess(len(line), 1200)
+
+    def test_spoken(self) -> None:
+        """Read aloud, who speaks comes first; no brackets, no times, no signs."""
+        for line, item in (
+            ("bob in general: hi (new line) there", Message("general", "bob", "hi\nthere", AT)),
+            ("bob privately: psst", Message("@bob", "bob", "psst")),
+            ("alice privately to bob: psst", Message("@bob", "alice", "psst", own=True)),
+            ("bob in general waves", Message("general", "bob", "waves", kind="me")),
+            ('bob in general to alice "yes" (edited) (👍 alice): no', Message(
+                "general", "bob", "no", quote=Quote("alice", "yes"), edited=True, reactions=(("👍", ("alice",)),)
+            )),
+            ("bob in general (late): hi", Message("general", "bob", "hi", mark="late")),
+            ("bob joined (in general)", Membership("general", "bob", "joined")),
+            ('bob deleted "x" (in general)', Changed("general", "bob", "deleted", before="x", sender="bob")),
+            ("2 earlier messages, from before you joined (in general)", Unshown("general", 2, BEFORE_JOIN)),
+            ("The connection is lost.", Notice("The connection is lost.")),
+            ("Error: no such room", Failure("no such room")),
+        ):  # fmt: skip
+            self.assertEqual([line], spoken(item))
+        self.assertEqual(["one", "two"], spoken(Answer(["one", "two"])))
 
     def test_no_text_is_a_reaction(self) -> None:
         """What became of a message stands where no text can: nobody can write an edit, a reaction or a deletion."""

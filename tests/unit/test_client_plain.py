@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from securechat.client.view import (
+    Alert,
     Answer,
     Failure,
     Item,
@@ -116,13 +118,17 @@ class PlainCase(SynchronousTestCase):
 
     interactive = False
 
-    def begin(self, client: FakeClient | None = None, *, keep_going: bool = False, one_place: bool = False) -> None:
+    def begin(
+        self, client: FakeClient | None = None, *, keep_going: bool = False, one_place: bool = False, **more: Any
+    ) -> None:
         """Makes the parts, and starts the view."""
         self.clock = Clock()
         self.console = FakeConsole(interactive=self.interactive, one_place=one_place)
         self.client = client or FakeClient()
         self.ended: list[Exit] = []
-        self.view = PlainView(self.clock, done=self.ended.append, keep_going=keep_going, tz=UTC, console=self.console)
+        self.view = PlainView(
+            self.clock, done=self.ended.append, keep_going=keep_going, tz=UTC, console=self.console, **more
+        )
         self.view.start(self.client)
 
     def type(self, text: str) -> None:
@@ -166,6 +172,34 @@ class ShowTests(PlainCase):
             self.view.show(item)
         expected = "[general] <bob> hi ⏎ there\n[general] * bob left\n[general] 1 message lost\none\ntwo\n"
         self.assertEqual((expected, ""), (self.out, self.err))
+
+    def test_read_aloud(self) -> None:
+        """For a screen reader: who speaks first, no times, no signs."""
+        self.begin(spoken=True)
+        self.view.show(Message("general", "bob", "hi\nthere", 1_700_000_000_000))
+        self.view.show(Membership("general", "bob", "left"))
+        self.assertEqual("bob in general: hi (new line) there\nbob left (in general)\n", self.out)
+
+    def test_numbers(self) -> None:
+        """The number of a message is printed where its user wants it."""
+        wanted = [True]
+        self.begin(numbers=lambda: wanted[0])
+        for _ in range(2):
+            self.view.show(Message("general", "bob", "hi", seq=12))
+            wanted[0] = False
+        self.assertEqual("#12 [general] <bob> hi\n[general] <bob> hi\n", self.out)
+
+    def test_alert(self) -> None:
+        """A person at a terminal is told, in the way that was chosen; a pipe is not."""
+        alert, told = Alert("general", "bob", "bob in general"), list[Alert]()
+        self.begin(notifier=told.append)
+        self.view.alert(alert)
+        self.assertEqual([], told)
+        self.interactive = True
+        self.begin(notifier=told.append)
+        self.view.alert(alert)
+        self.view.ring(b"\a")
+        self.assertEqual(([alert], "\a"), (told, self.out))
 
     def test_standard_error(self) -> None:
         """Notices and failures."""

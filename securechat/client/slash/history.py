@@ -14,7 +14,7 @@ from securechat.client.protocol import LinkLost
 from securechat.client.slash.common import Mistyped, account_of, room_name, room_of, user_name, whole
 from securechat.client.telling import fold, item_of
 from securechat.client.timeline import Timeline
-from securechat.client.view import Changed, Item, Message
+from securechat.client.view import Item
 from securechat.wire import limits
 from securechat.wire import messages as m
 
@@ -64,9 +64,8 @@ async def _from_here(core: ChatCore, conversation: Conversation, count: int) -> 
 
 def _show(core: ChatCore, items: Iterable[Item]) -> None:
     """Shows items, but those of people whom its user ignores."""
-    ignored = core.attention.ignored
     for item in items:
-        if not ignored or author_in(item) not in ignored:
+        if core.attention.hears(item):
             core.show(item)
 
 
@@ -86,11 +85,6 @@ async def _from_server(core: ChatCore, conversation: Conversation, count: int) -
     _show(core, items)
     if not any(page.messages for page in pages):
         core.answer(f"{conversation.title} has no messages {'any more' if removed else 'yet'}.")
-
-
-def author_in(item: Item) -> str:
-    """Whose doing an item is; "" where it is nobody's."""
-    return item.sender if isinstance(item, Message) else item.who if isinstance(item, Changed) else ""
 
 
 async def _own_first(core: ChatCore, conversation: Conversation) -> None:

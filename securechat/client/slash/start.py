@@ -184,7 +184,8 @@ async def do_logout(core: ChatCore) -> None:
     """Ends the session."""
     account = account_of(core)
     user, told = account.user, True
-    await core.saving.save()
+    with contextlib.suppress(CannotKeep):  # a full disk keeps nobody in: what was read counts as unread, then
+        await core.saving.save()
     if core.notes is not None:
         await core.notes.settle(online=core.post.can_send())  # before the session ends: afterwards nothing is taken
     try:

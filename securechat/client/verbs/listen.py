@@ -171,7 +171,8 @@ class Listen:
                 break
             assert self._core.inbox is not None
             for item in await self._core.inbox.page(conversation, [page], lambda done, total: None):
-                self._print(item)
+                if self._core.attention.hears(item):
+                    self._print(item)
             at = max(found)
         return start
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import tzinfo
 from typing import Any, Final
 
@@ -15,8 +14,8 @@ from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
 from securechat.client.commands import Typed, has_secret, parse, safe_for_history
-from securechat.client.display import NEWLINE, clean, render
-from securechat.client.view import Alert, Client, Failure, Item, Message, Notice, Status
+from securechat.client.display import clean, render, spoken
+from securechat.client.view import Alert, Client, Failure, Item, Notice, Status
 from securechat.client.views.console import Console
 from securechat.client.views.questions import Question, Questions
 from securechat.client.views.turns import Turns
@@ -127,11 +126,7 @@ class PlainView(LineReceiver):
 
     def show(self, item: Item) -> None:
         """Prints an item, one line each."""
-        if self._spoken and isinstance(item, Message):
-            item = replace(item, at=None)
-        lines = render(item, tz=self._tz, numbers=self._numbers())
-        if self._spoken:
-            lines = [line.replace("[pm → ", "[pm to ", 1).replace(NEWLINE, " (new line) ") for line in lines]
+        lines = spoken(item) if self._spoken else render(item, tz=self._tz, numbers=self._numbers())
         if lines:
             self._write("\n".join([*lines, ""]), error=isinstance(item, (Notice, Failure)))
 
